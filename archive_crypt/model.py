@@ -117,6 +117,25 @@ class PageRequest:
     given: bool = False
 
 
+#: Where an item stands in an ordered set: compared element by element.
+Position = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of an ordered set: at most `limit` items strictly between `after` and `before`.
+
+    `backwards`: the last items of that part instead of the first. `index`: begin at this place
+    of the whole set instead.
+    """
+
+    limit: int
+    after: Position | None = None
+    before: Position | None = None
+    backwards: bool = False
+    index: int | None = None
+
+
 T = TypeVar("T")
 
 

@@ -1,0 +1,114 @@
+"""One conversation -> one collection: the state table, and which conversation a message is of.
+
+The core decides and returns effects; the recorder acts on them.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from twisted.words.protocols.jabber.jid import JID, InvalidFormat, internJID
+from twisted.words.xish import domish
+
+from archive_crypt.core import policy
+from archive_crypt.model import Direction
+
+
+class State(enum.Enum):
+    """What is being recorded of one conversation: nothing, in clear, or sealed."""
+
+    IDLE = "idle"
+    PLAIN = "plain"
+    SEALED = "sealed"
+    CLOSED = "closed"
+
+
+class Event(enum.Enum):
+    """What happens to a conversation."""
+
+    MESSAGE = "a message, encryption off"
+    SEALED = "a message, encryption on"
+    ENCRYPT = "encryption turned on"
+    DECLINE = "encryption turned off"
+    STOP = "silence, auto off, last stream gone, limit reached, shutdown"
+
+
+class Effect(enum.Enum):
+    """What the recorder must do, in this order."""
+
+    CREATE_KEY = "bear a data key and wrap it for every public key"
+    OPEN = "open a collection"
+    APPEND = "append the item in clear"
+    SEAL = "seal the item and append it"
+    RESEAL = "seal what the collection holds in clear"
+    CLOSE = "close the collection"
+    DESTROY_KEY = "destroy the data key"
+
+
+#: (state, event) -> (state, effects). What is not here cannot happen.
+TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
+    (State.IDLE, Event.MESSAGE): (State.PLAIN, (Effect.OPEN, Effect.APPEND)),
+    (State.IDLE, Event.SEALED): (State.SEALED, (Effect.CREATE_KEY, Effect.OPEN, Effect.SEAL)),
+    (State.PLAIN, Event.MESSAGE): (State.PLAIN, (Effect.APPEND,)),
+    (State.PLAIN, Event.ENCRYPT): (State.SEALED, (Effect.CREATE_KEY, Effect.RESEAL)),
+    (State.PLAIN, Event.DECLINE): (State.PLAIN, ()),
+    (State.PLAIN, Event.STOP): (State.CLOSED, (Effect.CLOSE,)),
+    (State.SEALED, Event.SEALED): (State.SEALED, (Effect.SEAL,)),
+    (State.SEALED, Event.ENCRYPT): (State.SEALED, ()),
+    (State.SEALED, Event.DECLINE): (State.CLOSED, (Effect.CLOSE, Effect.DESTROY_KEY)),
+    (State.SEALED, Event.STOP): (State.CLOSED, (Effect.CLOSE, Effect.DESTROY_KEY)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whom a message was exchanged with.
+
+    (`key`, `thread`) tells the conversation: `key` is the bare JID, but in a room's private
+    messages the occupant's full JID. `jid` is what the collection's ``with`` would be if this
+    message began it; `name` the sender's nickname in a room.
+    """
+
+    key: str
+    jid: str
+    thread: str | None
+    name: str | None = None
+
+
+def peer_of(message: domish.Element, direction: Direction, owner: str) -> Peer | None:
+    """The peer of a message of `owner` (bare JID); None if it has none that is a valid JID.
+
+    A message without the address is one with the owner's own account (RFC 6120 8.1).
+    """
+    address = message.getAttribute("from" if direction is Direction.FROM else "to") or owner
+    try:
+        jid: JID = internJID(address)
+    except (InvalidFormat, UnicodeError):
+        return None
+    bare = jid.userhost()
+    thread = _thread(message)
+    if message.getAttribute("type") == "groupchat":
+        return Peer(bare, bare, thread, jid.resource)
+    full = jid.full()
+    return Peer(full if policy.is_room_private(message) else bare, full, thread)
+
+
+def renamed(with_: str, settled: bool, peer: str) -> tuple[str, bool]:
+    """(``with``, settled) of a collection when a message exchanged with the JID `peer` joins it.
+
+    Begun under a bare JID it takes the full JID of the first answer; when a second resource
+    speaks it becomes the bare JID's for good (XEP-0136 1.3.1, conversation tracking).
+    """
+    bare, _, resource = with_.partition("/")
+    _, _, other = peer.partition("/")
+    if settled or not other or resource == other:
+        return with_, settled
+    return (bare, True) if resource else (peer, False)
+
+
+def _thread(message: domish.Element) -> str | None:
+    for child in message.elements():
+        if child.name == "thread" and child.children and isinstance(child.children[0], str):
+            return child.children[0].strip(" \t\r\n") or None
+    return None

@@ -1,0 +1,160 @@
+"""One message <-> the ``<to/>``, ``<from/>`` or ``<note/>`` that is archived of it (XEP-0136 5.2).
+
+What is bound inside a sealed item is written and read here; the sealing is `crypto`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
+
+from lxml import etree
+from twisted.words.xish import domish
+
+from archive_crypt.core import times
+from archive_crypt.core.dialect import DIALECTS
+from archive_crypt.errors import BadRequest
+from archive_crypt.model import Direction, Micros, PlainItem, SaveMode
+
+#: Attributes of ours on a sealed item. Readers of XEP-0136 ignore them.
+BOUND = "urn:x-archive-crypt:bound:0"
+
+_OPENPGP = "urn:xmpp:openpgp:0"
+_EME = "urn:xmpp:eme:0"
+_STANZA = {"jabber:client", "jabber:server", "jabber:component:accept", None}
+#: A raw carriage return would come back as a newline.
+_CARRIAGE_RETURN = {"\r": "&#13;"}
+_XML_LANG = ("http://www.w3.org/XML/1998/namespace", "lang")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a sealed item says of its own place, so that no part of an archive can be moved,
+    repeated or swapped unseen: XML Encryption's GCM authenticates nothing else."""
+
+    key_name: str
+    number: int
+    with_: str
+    start: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class ReadItem:
+    """An archived element as read. `bodies` are (language or None, text); `bound` is None for
+    an item that was not sealed by a server of ours; `at` is the item's own time, or None."""
+
+    kind: str
+    at: Micros | None
+    secs: int | None
+    name: str | None
+    bodies: tuple[tuple[str | None, str], ...]
+    bound: Bound | None
+
+
+def content(message: domish.Element, direction: Direction, mode: SaveMode, name: str | None = None) -> str:
+    """The whole element that is archived of a message, without namespace and times.
+
+    With SaveMode.BODY only the bodies, in all languages, and an OpenPGP payload, without which
+    the body of such a message says nothing (XEP-0374). With SaveMode.MESSAGE every child.
+    `name`: the sender's nickname in a room.
+    """
+    parts = [_child(child) for child in _kept(message, mode)]
+    label = f" name={quoteattr(name)}" if name else ""
+    return f"<{direction.value}{label}>{''.join(parts)}</{direction.value}>"
+
+
+def sealed(content: str, namespace: str, at: Micros, start: Micros, bound: Bound) -> bytes:
+    """The plaintext to seal: the item with its namespace, both its times and its place.
+
+    ``secs`` counts from the collection's start, as the server can never repair times later.
+    """
+    tag, rest = _split(content)
+    return (
+        f"<{tag} xmlns='{namespace}' secs='{times.whole_seconds(at, start)}' utc='{times.render(at)}'"
+        f" xmlns:b='{BOUND}' b:key={quoteattr(bound.key_name)} b:number='{bound.number}'"
+        f" b:with={quoteattr(bound.with_)} b:start='{times.render(bound.start)}'{rest}"
+    ).encode()
+
+
+def shown(items: Sequence[PlainItem], start: Micros) -> Iterator[str]:
+    """Plain items as a page shows them: the first one's ``secs`` counts from `start`, each other's
+    from the item before it, and all have ``utc``.
+
+    Offsets are rounded down from the start, never from item to item, so that the running sum
+    stays within a second of the real time; an item older than its predecessor gets 0.
+    """
+    reached = 0
+    for item in items:
+        tag, rest = _split(item.content)
+        utc = times.render(item.at)
+        if tag == "note":
+            yield f"<note utc='{utc}'{rest}"
+            continue
+        offset = max(reached, times.whole_seconds(item.at, start))
+        yield f"<{tag} secs='{offset - reached}' utc='{utc}'{rest}"
+        reached = offset
+
+
+def read(element: etree._Element) -> ReadItem:
+    """What an archived element says, in whichever archive namespace it is.
+
+    :raises BadRequest: it is no ``<to/>``, ``<from/>`` or ``<note/>``, or its times make no sense.
+    """
+    qname = etree.QName(element)
+    if qname.localname not in ("to", "from", "note") or qname.namespace not in DIALECTS:
+        raise BadRequest("An item is neither <to/>, <from/> nor <note/>.")
+    secs, utc = element.get("secs"), element.get("utc")
+    if secs is not None and not secs.isdecimal():
+        raise BadRequest("An item's secs is no number.")
+    return ReadItem(
+        kind=qname.localname,
+        at=None if utc is None else times.parse(utc),
+        secs=None if secs is None else int(secs),
+        name=element.get("name"),
+        bodies=tuple(_bodies(element)),
+        bound=_bound(element),
+    )
+
+
+def _kept(message: domish.Element, mode: SaveMode) -> list[domish.Element]:
+    children = list(message.elements())
+    if mode is SaveMode.MESSAGE:
+        return children
+    openpgp = any(child.uri == _OPENPGP for child in children)
+    return [
+        child
+        for child in children
+        if (child.name == "body" and child.uri in _STANZA) or (openpgp and child.uri in (_OPENPGP, _EME))
+    ]
+
+
+def _child(child: domish.Element) -> str:
+    if child.name != "body" or child.uri not in _STANZA:
+        return str(child.toXml(defaultUri=""))
+    language = child.attributes.get(_XML_LANG)
+    label = f" xml:lang={quoteattr(language)}" if language else ""
+    text = "".join(part for part in child.children if isinstance(part, str))
+    return f"<body{label}>{escape(text, _CARRIAGE_RETURN)}</body>"
+
+
+def _split(content: str) -> tuple[str, str]:
+    """("to", " name='nick'><body>...") of "<to name='nick'><body>...": where attributes go in."""
+    for tag in ("from", "to", "note"):
+        if content.startswith(f"<{tag}"):
+            return tag, content[len(tag) + 1 :]
+    raise ValueError("an item is neither <to>, <from> nor <note>")
+
+
+def _bodies(element: etree._Element) -> Iterator[tuple[str | None, str]]:
+    namespace = etree.QName(element).namespace
+    for child in element:
+        if isinstance(child.tag, str) and child.tag in (f"{{{namespace}}}body", "{jabber:client}body"):
+            yield child.get("{http://www.w3.org/XML/1998/namespace}lang"), child.text or ""
+
+
+def _bound(element: etree._Element) -> Bound | None:
+    key, number, with_, start = (element.get(f"{{{BOUND}}}{a}") for a in ("key", "number", "with", "start"))
+    if key is None or number is None or with_ is None or start is None or not number.isdecimal():
+        return None
+    return Bound(key, int(number), with_, times.parse(start))

@@ -1,0 +1,67 @@
+"""XEP-0082 date and time profiles <-> microseconds since 1970. No clock is read here."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from archive_crypt.errors import BadRequest
+from archive_crypt.model import MILLISECOND, SECOND, Micros
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = datetime(1970, 1, 1)
+_MICROSECOND = timedelta(microseconds=1)
+_DATETIME = re.compile(
+    r"([0-9]{4,9})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,20}))?"
+    r"(?:Z|[+-]00:00)",
+)
+
+#: The moments that XEP-0082 and we can write: years 1 to 9999.
+EARLIEST: Micros = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+LATEST: Micros = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+
+
+def parse(text: str, *, clamp: bool = False) -> Micros:
+    """The moment that a UTC DateTime names; finer fractions than a microsecond are cut off.
+
+    `clamp`: years before 1 and after 9999 become the earliest and the latest moment, as range
+    bounds may have them (XEP-0136 8.3 shows the year 0000).
+
+    :raises BadRequest: not a DateTime, or not in UTC.
+    """
+    match = _DATETIME.fullmatch(text)
+    if match is None:
+        raise BadRequest("A time must be a UTC DateTime such as 1469-07-21T02:56:15Z.")
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    if clamp and not 1 <= year <= 9999:
+        return EARLIEST if year < 1 else LATEST
+    fraction = int(((match[7] or "") + "000000")[:6])
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        raise BadRequest("A time names a day or an hour that does not exist.") from None
+    return (moment - _EPOCH) // _MICROSECOND + fraction
+
+
+def render(moment: Micros) -> str:
+    """A moment as DateTime in UTC: byte-identical wherever it is shown.
+
+    A fraction appears only if there is one: of three digits when that is enough, else of six.
+    """
+    whole, fraction = divmod(moment, SECOND)
+    text = (_NAIVE_EPOCH + timedelta(seconds=whole)).isoformat()
+    if not fraction:
+        return f"{text}Z"
+    if fraction % MILLISECOND:
+        return f"{text}.{fraction:06}Z"
+    return f"{text}.{fraction // MILLISECOND:03}Z"
+
+
+def floor_to_millisecond(moment: Micros) -> Micros:
+    """A start time of ours: clients that re-serialise times keep milliseconds."""
+    return moment - moment % MILLISECOND
+
+
+def whole_seconds(later: Micros, earlier: Micros) -> int:
+    """Whole seconds from `earlier` to `later`, never below 0 (``secs`` has no sign)."""
+    return max(0, (later - earlier) // SECOND)

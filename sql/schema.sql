@@ -1,0 +1,103 @@
+-- archive_crypt's tables, the whole truth. Each change is also a file in migrations/;
+-- a test holds the two equal. Moments are microseconds since 1970-01-01 UTC (bigint).
+-- `owner` leads every primary key, so that partitions need no change of code.
+
+-- One account. Whoever changes anything of an owner locks this row first and only then draws
+-- the stamps of the changes: a stamp taken without the lock could commit behind a reader's
+-- cursor and be lost for good.
+CREATE TABLE owner (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    jid text COLLATE "C" NOT NULL UNIQUE           -- bare JID
+);
+
+-- A collection (XEP-0136 5.2): its identity for the owner is (with_, start).
+CREATE TABLE collection (
+    owner bigint NOT NULL REFERENCES owner ON DELETE CASCADE,
+    id bigint NOT NULL,                            -- made by the recorder: (milliseconds << 22) | random
+    with_ text COLLATE "C" NOT NULL,               -- the peer's JID, full or bare
+    start bigint NOT NULL,
+    thread text,
+    subject text,
+    crypt boolean NOT NULL,                        -- holds EncryptedData or EncryptedKey (XEP-0241 4)
+    bare text COLLATE "C" NOT NULL GENERATED ALWAYS AS (split_part(with_, '/', 1)) STORED,
+    domain text COLLATE "C" NOT NULL GENERATED ALWAYS AS (
+        substr(split_part(with_, '/', 1), strpos(split_part(with_, '/', 1), '@') + 1)) STORED,
+    PRIMARY KEY (owner, id),
+    UNIQUE (owner, with_, start)
+);
+CREATE INDEX collection_by_start ON collection (owner, start, id);
+CREATE INDEX collection_by_bare ON collection (owner, bare, start, id);
+CREATE INDEX collection_by_domain ON collection (owner, domain, start, id);
+
+-- The latest change of each collection, for replication (XEP-0136 10) and versions. Kept apart
+-- and narrow: in the collection's own row every new stamp would rewrite all of its indexes.
+CREATE TABLE change (
+    owner bigint NOT NULL REFERENCES owner ON DELETE CASCADE,
+    collection bigint NOT NULL,
+    with_ text COLLATE "C" NOT NULL,
+    start bigint NOT NULL,
+    version integer NOT NULL,                      -- 0 when new, +1 with each change
+    stamp bigint NOT NULL,                         -- unique for the owner
+    items integer NOT NULL,                        -- how many the collection holds
+    removed boolean NOT NULL DEFAULT false,        -- a tombstone: the collection is gone
+    PRIMARY KEY (owner, collection),
+    UNIQUE (owner, stamp)
+) WITH (fillfactor = 70);
+-- A tombstone ends when its collection is made anew.
+CREATE UNIQUE INDEX change_removed ON change (owner, with_, start) WHERE removed;
+
+-- A data key's name and algorithm; the key itself is never here. `key` numbers them in a collection.
+CREATE TABLE data_key (
+    owner bigint NOT NULL,
+    collection bigint NOT NULL,
+    key smallint NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    algorithm text NOT NULL,                       -- URI of the content encryption
+    PRIMARY KEY (owner, collection, key),
+    UNIQUE (owner, collection, name),
+    FOREIGN KEY (owner, collection) REFERENCES collection ON DELETE CASCADE
+);
+
+-- A data key wrapped for one public key (XEP-0241 2).
+CREATE TABLE encrypted_key (
+    owner bigint NOT NULL,
+    collection bigint NOT NULL,
+    name text COLLATE "C" NOT NULL,                -- CarriedKeyName
+    recipient text COLLATE "C" NOT NULL,           -- KeyName of the public key
+    algorithm text NOT NULL,                       -- URI of the key transport
+    cipher bytea NOT NULL,                         -- octets of the CipherValue
+    PRIMARY KEY (owner, name, recipient, collection),
+    FOREIGN KEY (owner, collection) REFERENCES collection ON DELETE CASCADE
+);
+CREATE INDEX encrypted_key_by_collection ON encrypted_key (owner, collection);
+
+-- One message. (owner, collection, number) is also what makes a repeated write harmless.
+-- No foreign key: checking it row by row took a quarter of the writer's speed. The writer
+-- holds the owner's lock, and takes back what it wrote to a collection that is gone.
+CREATE TABLE item (
+    owner bigint NOT NULL,
+    collection bigint NOT NULL,
+    number integer NOT NULL,                       -- from 0, in recording order
+    key smallint,                                  -- the data key that sealed it; NULL: in clear
+    at bigint,                                     -- its time; NULL when sealed (it is inside)
+    content bytea NOT NULL,                        -- octets of the CipherValue, or the element's UTF-8
+    PRIMARY KEY (owner, collection, number),
+    CHECK ((key IS NULL) = (at IS NOT NULL))
+);
+ALTER TABLE item ALTER content SET STORAGE EXTERNAL;  -- ciphertext does not compress: do not try
+
+-- The auto-archiving setting that outlives streams: scope='global' (XEP-0136 1.3.1, 2.2.1).
+CREATE TABLE auto (
+    owner bigint PRIMARY KEY REFERENCES owner ON DELETE CASCADE,
+    save boolean NOT NULL,
+    encrypt boolean NOT NULL,
+    namespace text NOT NULL                        -- of the request, for what is sealed
+);
+
+-- The public keys supplied with it (XEP-0241 3).
+CREATE TABLE supplied_key (
+    owner bigint NOT NULL REFERENCES auto ON DELETE CASCADE,
+    name text COLLATE "C" NOT NULL,
+    der bytea NOT NULL,                            -- SubjectPublicKeyInfo
+    PRIMARY KEY (owner, name)
+);
