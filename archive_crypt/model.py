@@ -146,3 +146,21 @@ class Page(Generic[T]):
     items: Sequence[T]
     index: int
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator decides about archives. Times in seconds, sizes in octets.
+
+    `save`: how much of a message is saved. `encryption`: whether users may have it sealed.
+    `minimum_bits`: of the RSA keys that users supply. `seal_algorithm`, `wrap_algorithm`: URIs.
+    """
+
+    save: SaveMode = SaveMode.BODY
+    encryption: bool = True
+    minimum_bits: int = 2048
+    seal_algorithm: str = "http://www.w3.org/2009/xmlenc11#aes256-gcm"
+    wrap_algorithm: str = "http://www.w3.org/2009/xmlenc11#rsa-oaep"
+    silence: float = 600.0
+    most_collections: int = 100
+    most_items: int = 200

@@ -16,12 +16,14 @@ from archive_crypt.model import Direction
 
 
 class State(enum.Enum):
-    """What is being recorded of one conversation: nothing, in clear, or sealed."""
+    """What is being recorded of one conversation."""
 
-    IDLE = "idle"
-    PLAIN = "plain"
-    SEALED = "sealed"
-    CLOSED = "closed"
+    IDLE = "nothing yet"
+    PLAIN = "items in clear"
+    RESEALING = "sealed items, while those in clear are being sealed"
+    SEALED = "sealed items"
+    CLOSING = "nothing more, while items in clear are being sealed"
+    CLOSED = "nothing more"
 
 
 class Event(enum.Enum):
@@ -29,8 +31,9 @@ class Event(enum.Enum):
 
     MESSAGE = "a message, encryption off"
     SEALED = "a message, encryption on"
-    ENCRYPT = "encryption turned on"
-    DECLINE = "encryption turned off"
+    ENCRYPT = "encryption was turned on"
+    DECLINE = "encryption was turned off"
+    RESEALED = "all that was in clear is sealed, or cannot be"
     STOP = "silence, auto off, last stream gone, limit reached, shutdown"
 
 
@@ -42,7 +45,7 @@ class Effect(enum.Enum):
     APPEND = "append the item in clear"
     SEAL = "seal the item and append it"
     RESEAL = "seal what the collection holds in clear"
-    CLOSE = "close the collection"
+    CLOSE = "add nothing more to the collection"
     DESTROY_KEY = "destroy the data key"
 
 
@@ -51,9 +54,15 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
     (State.IDLE, Event.MESSAGE): (State.PLAIN, (Effect.OPEN, Effect.APPEND)),
     (State.IDLE, Event.SEALED): (State.SEALED, (Effect.CREATE_KEY, Effect.OPEN, Effect.SEAL)),
     (State.PLAIN, Event.MESSAGE): (State.PLAIN, (Effect.APPEND,)),
-    (State.PLAIN, Event.ENCRYPT): (State.SEALED, (Effect.CREATE_KEY, Effect.RESEAL)),
+    (State.PLAIN, Event.ENCRYPT): (State.RESEALING, (Effect.CREATE_KEY, Effect.RESEAL)),
     (State.PLAIN, Event.DECLINE): (State.PLAIN, ()),
     (State.PLAIN, Event.STOP): (State.CLOSED, (Effect.CLOSE,)),
+    (State.RESEALING, Event.SEALED): (State.RESEALING, (Effect.SEAL,)),
+    (State.RESEALING, Event.ENCRYPT): (State.RESEALING, ()),
+    (State.RESEALING, Event.RESEALED): (State.SEALED, ()),
+    (State.RESEALING, Event.DECLINE): (State.CLOSING, (Effect.CLOSE,)),
+    (State.RESEALING, Event.STOP): (State.CLOSING, (Effect.CLOSE,)),
+    (State.CLOSING, Event.RESEALED): (State.CLOSED, (Effect.DESTROY_KEY,)),
     (State.SEALED, Event.SEALED): (State.SEALED, (Effect.SEAL,)),
     (State.SEALED, Event.ENCRYPT): (State.SEALED, ()),
     (State.SEALED, Event.DECLINE): (State.CLOSED, (Effect.CLOSE, Effect.DESTROY_KEY)),

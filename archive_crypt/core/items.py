@@ -17,8 +17,8 @@ from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import Direction, Micros, PlainItem, SaveMode
 
-#: Attributes of ours on a sealed item. Readers of XEP-0136 ignore them.
-BOUND = "urn:x-archive-crypt:bound:0"
+#: Namespace of our own attribute on a sealed item. Readers of XEP-0136 ignore it.
+BOUND = "urn:x-archive-crypt:0"
 
 _OPENPGP = "urn:xmpp:openpgp:0"
 _EME = "urn:xmpp:eme:0"
@@ -72,8 +72,7 @@ def sealed(content: str, namespace: str, at: Micros, start: Micros, bound: Bound
     tag, rest = _split(content)
     return (
         f"<{tag} xmlns='{namespace}' secs='{times.whole_seconds(at, start)}' utc='{times.render(at)}'"
-        f" xmlns:b='{BOUND}' b:key={quoteattr(bound.key_name)} b:number='{bound.number}'"
-        f" b:with={quoteattr(bound.with_)} b:start='{times.render(bound.start)}'{rest}"
+        f" xmlns:b='{BOUND}' b:of={quoteattr(_write_bound(bound))}{rest}"
     ).encode()
 
 
@@ -153,8 +152,13 @@ def _bodies(element: etree._Element) -> Iterator[tuple[str | None, str]]:
             yield child.get("{http://www.w3.org/XML/1998/namespace}lang"), child.text or ""
 
 
+def _write_bound(bound: Bound) -> str:
+    """Four words in one attribute, as each sealed item pays for them: none of them has a space."""
+    return f"{bound.key_name} {bound.number} {times.render(bound.start)} {bound.with_}"
+
+
 def _bound(element: etree._Element) -> Bound | None:
-    key, number, with_, start = (element.get(f"{{{BOUND}}}{a}") for a in ("key", "number", "with", "start"))
-    if key is None or number is None or with_ is None or start is None or not number.isdecimal():
+    words = (element.get(f"{{{BOUND}}}of") or "").split(" ")
+    if len(words) != 4 or not words[1].isdecimal():
         return None
-    return Bound(key, int(number), with_, times.parse(start))
+    return Bound(words[0], int(words[1]), words[3], times.parse(words[2]))
