@@ -66,14 +66,17 @@ CREATE TABLE encrypted_key (
     recipient text COLLATE "C" NOT NULL,           -- KeyName of the public key
     algorithm text NOT NULL,                       -- URI of the key transport
     cipher bytea NOT NULL,                         -- octets of the CipherValue
-    PRIMARY KEY (owner, name, recipient, collection),
     FOREIGN KEY (owner, collection) REFERENCES collection ON DELETE CASCADE
 );
+-- Found by name; and the same one is not kept twice. Two public keys may have one name, so the
+-- wrapping itself is part of the identity, or the second would be lost.
+CREATE UNIQUE INDEX encrypted_key_by_name
+    ON encrypted_key (owner, name, recipient, collection, substr(sha256(cipher), 1, 8));
 CREATE INDEX encrypted_key_by_collection ON encrypted_key (owner, collection);
 
 -- One message. (owner, collection, number) is also what makes a repeated write harmless.
 -- No foreign key: checking it row by row took a quarter of the writer's speed. The writer
--- holds the owner's lock, and takes back what it wrote to a collection that is gone.
+-- holds the owner's lock, and takes back what it wrote if the collection turns out to be gone.
 CREATE TABLE item (
     owner bigint NOT NULL,
     collection bigint NOT NULL,

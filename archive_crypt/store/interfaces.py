@@ -49,7 +49,7 @@ class Open:
 class Append:
     """One item more in a collection; version +1 for all that one batch appends to it.
 
-    An item whose number the collection has already, or whose collection is gone, does nothing.
+    Refused if the collection is gone. Applied `again`, an item that is there does nothing.
     """
 
     owner: str

@@ -136,9 +136,9 @@ class MemoryStorage:
 
     def _append(self, owned: _Owned, change: Append) -> None:
         kept, item = owned.kept.get(change.collection), change.item
-        if kept is None or any(number >= item.number for number in kept.items):
-            return
-        if isinstance(item, SealedItem) and item.key_name not in kept.key_names:
+        if kept is None or (isinstance(item, SealedItem) and item.key_name not in kept.key_names):
+            raise StorageRefused
+        if any(number >= item.number for number in kept.items):
             return
         kept.items[item.number] = item
         _bump(owned, kept)

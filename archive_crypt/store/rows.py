@@ -79,9 +79,8 @@ class Rows:
         if opened:
             _insert_changes(cursor, opened, stamps, counts)
         grown = [place for place in counts if place not in opened]
-        gone = set(grown) - _bump(cursor, grown, stamps, counts)
-        for place in gone:
-            cursor.execute("DELETE FROM item WHERE owner = %s AND collection = %s", place)
+        if len(_bump(cursor, grown, stamps, counts)) < len(grown):
+            raise StorageRefused("A collection that was to grow is gone.")
 
     def _open(
         self, cursor: Any, owners: dict[str, int], opens: list[Open]
@@ -119,8 +118,6 @@ class Rows:
         for (owner, collection), item in items:
             if isinstance(item, SealedItem):
                 number = self._number(cursor, owner, collection, item.key_name)
-                if number is None:
-                    continue  # the collection is gone
                 head = _SEALED.pack(
                     6, 8, owner, 8, collection, 4, item.number, 2, number, _NULL, len(item.cipher)
                 )
@@ -136,7 +133,7 @@ class Rows:
         columns = "owner, collection, number, key, at, content"
         cursor.copy_expert(f"COPY item ({columns}) FROM STDIN (FORMAT binary)", buffer)
 
-    def _number(self, cursor: Any, owner: int, collection: int, name: str) -> int | None:
+    def _number(self, cursor: Any, owner: int, collection: int, name: str) -> int:
         number = self._numbers.get((owner, collection, name))
         if number is None:
             cursor.execute(
@@ -145,10 +142,10 @@ class Rows:
             )
             row = cursor.fetchone()
             if row is None:
-                return None
+                raise StorageRefused("A collection does not know the data key of an item.")
             (number,) = row
             self._remember({(owner, collection, name): number})
-        return number
+        return int(number)
 
     def _remember(self, numbers: dict[tuple[int, int, str], int]) -> None:
         if len(self._numbers) > _MOST_NUMBERS:
@@ -319,7 +316,7 @@ def _bump(
     if not places:
         return set()
     cursor.execute(
-        "UPDATE change c SET version = version + 1, stamp = v.stamp, items = items + v.items"
+        "UPDATE change c SET version = c.version + 1, stamp = v.stamp, items = c.items + v.items"
         " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::int[])"
         " AS v(owner, collection, stamp, items)"
         " WHERE c.owner = v.owner AND c.collection = v.collection AND NOT c.removed"

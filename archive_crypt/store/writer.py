@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.logger import Logger
 
+from archive_crypt.deferreds import follow
 from archive_crypt.errors import ArchiveBusy, StorageUnavailable
 from archive_crypt.model import Item, SealedItem
 from archive_crypt.store.interfaces import Append, Change, Reseal, Storage
@@ -113,13 +114,9 @@ class Writer:
         entry.waiters.append(waiter)
         return waiter
 
-    @inlineCallbacks
-    def drained(self) -> Generator[Deferred[None], None, None]:
+    def drained(self) -> Deferred[None]:
         """A Deferred that fires when nothing waits any more."""
-        while self._running is not None:
-            waiter: Deferred[None] = Deferred()
-            self._running.chainDeferred(waiter)
-            yield waiter
+        return succeed(None) if self._running is None else follow(self._running)
 
     def abandon(self) -> int:
         """Give up what waits, for a shutdown that cannot wait longer; how many changes that is.
@@ -127,11 +124,12 @@ class Writer:
         What a running transaction holds may be written all the same.
         """
         self._abandoned = True
+        waiting = list(self._queue)
+        self._queue.clear()
+        lost = len(self._batch) + len(waiting)
+        self._settle(waiting, StorageUnavailable())
         if self._pause is not None:
             self._pause.callback(None)
-        lost = len(self._queue) + len(self._batch)
-        while self._queue:
-            self._settle([self._queue.popleft()], StorageUnavailable())
         return lost
 
     @inlineCallbacks
@@ -202,7 +200,7 @@ class Writer:
         return pause.addCallback(over)
 
     def _settle(self, batch: Sequence[_Entry], error: Exception | None) -> None:
-        if error is not None:
+        if error is not None and batch:
             self.parked += len(batch)
             self.log.error("{n} change(s) not written: {kind}", n=len(batch), kind=type(error).__name__)
         for entry in batch:

@@ -55,9 +55,10 @@ CREATE TABLE encrypted_key (
     recipient text COLLATE "C" NOT NULL,
     algorithm text NOT NULL,
     cipher bytea NOT NULL,
-    PRIMARY KEY (owner, name, recipient, collection),
     FOREIGN KEY (owner, collection) REFERENCES collection ON DELETE CASCADE
 );
+CREATE UNIQUE INDEX encrypted_key_by_name
+    ON encrypted_key (owner, name, recipient, collection, substr(sha256(cipher), 1, 8));
 CREATE INDEX encrypted_key_by_collection ON encrypted_key (owner, collection);
 
 CREATE TABLE item (

@@ -1,0 +1,349 @@
+"""One owner's open conversations and their data keys: acts on the effects the core decides.
+
+What is sealed is sealed in the same turn of the reactor in which it comes; from here on only
+its ciphertext exists. Streams and their settings are the recorder's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, inlineCallbacks, succeed
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from archive_crypt.core import conversation, items, times
+from archive_crypt.core.conversation import TRANSITIONS, Effect, Event, Peer, State
+from archive_crypt.crypto.keyring import DataKey, KeyRing
+from archive_crypt.crypto.publickeys import PublicKey
+from archive_crypt.deferreds import follow
+from archive_crypt.errors import ArchiveError, StorageRefused, StorageUnavailable
+from archive_crypt.model import MILLISECOND, EncryptedKey, Micros, PlainItem, SealedItem, Settings
+from archive_crypt.silence import Silence
+from archive_crypt.store.interfaces import AddKeys, Append, Change, Open, Rename, Reseal, Storage
+from archive_crypt.store.writer import Writer
+
+#: A collection ends at so many items or octets.
+MOST_ITEMS = 2**16
+MOST_OCTETS = 8 * 1024 * 1024
+
+#: Items sealed in one turn of the reactor when a collection is sealed anew: a few milliseconds.
+_SLICE = 200
+
+#: Seconds between tries to read what is to be sealed anew while the database is away.
+_PAUSE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Works:
+    """What recording is done with; handed in."""
+
+    storage: Storage
+    writer: Writer
+    keyring: KeyRing
+    clock: Any
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """How to seal: for which public keys, and in which archive namespace the items are written."""
+
+    keys: tuple[PublicKey, ...]
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message to record: `content` as `items.content` makes it; `sealing` None: in clear."""
+
+    peer: Peer
+    content: str
+    at: Micros
+    sealing: Sealing | None
+
+
+@dataclass(slots=True, eq=False)
+class Conversation:
+    """One conversation that is being recorded into one collection.
+
+    `settled`: its ``with`` is for good. `held`: changes that wait until what was recorded in
+    clear is sealed, with their Deferreds; None at all other times.
+    """
+
+    key: tuple[str, str | None]
+    id: int
+    with_: str
+    start: Micros
+    settled: bool = False
+    state: State = State.IDLE
+    items: int = 0
+    octets: int = 0
+    data_key: DataKey | None = None
+    sealing: Sealing | None = None
+    held: list[tuple[Change, Deferred[None]]] | None = None
+
+
+class Conversations:
+    """What one owner is having recorded now, whichever of his streams it passes."""
+
+    log = Logger()
+
+    def __init__(self, owner: str, works: Works, silence: Silence[Conversation]) -> None:
+        self._owner = owner
+        self._works = works
+        self._silence = silence
+        self._open: dict[tuple[str, str | None], Conversation] = {}
+        self._resealing: list[Deferred[None]] = []
+        self._effects: dict[Effect, Callable[[Conversation, Any], Deferred[None] | None]] = {
+            Effect.CREATE_KEY: self._create_key,
+            Effect.OPEN: self._open_collection,
+            Effect.APPEND: self._append,
+            Effect.SEAL: self._seal,
+            Effect.RESEAL: self._reseal,
+            Effect.CLOSE: self._close,
+            Effect.DESTROY_KEY: self._destroy_key,
+        }
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def record(self, arrival: Arrival) -> Deferred[None]:
+        """Add a message to its conversation's collection; fires when it is durable.
+
+        Fails, with nothing archived and nothing left in clear, if it cannot be sealed or taken.
+        """
+        talk = self._talk(arrival)
+        self._open[talk.key] = talk
+        try:
+            done = self._happen(talk, Event.SEALED if arrival.sealing else Event.MESSAGE, arrival)
+            self._follow(talk, arrival.peer)
+        except ArchiveError as error:
+            self._abort(talk)
+            return fail(error)
+        self._silence.heard(talk, self.stop_one)
+        if talk.items >= MOST_ITEMS or talk.octets >= MOST_OCTETS:
+            self.stop_one(talk)
+        return done or succeed(None)
+
+    @inlineCallbacks
+    def encrypt(self, sealing: Sealing) -> Generator[Deferred[Any], Any, None]:
+        """Seal what is being recorded, from now on and what its collections hold (XEP-0241 3).
+
+        Fires when no row of it is in clear any more. Data keys alive are wrapped for those of
+        `sealing.keys` that they were not wrapped for.
+        """
+        for talk in list(self._open.values()):
+            try:
+                self._happen(talk, Event.ENCRYPT, sealing)
+                self._wrap_for_more(talk, sealing)
+            except ArchiveError:
+                self._abort(talk)
+                raise
+        yield self._resealed()
+
+    def decline(self) -> None:
+        """Encryption was turned off: what is sealed closes, what follows begins in clear."""
+        for talk in list(self._open.values()):
+            self._happen(talk, Event.DECLINE)
+
+    def stop(self) -> None:
+        """Close all collections and destroy their data keys."""
+        for talk in list(self._open.values()):
+            self.stop_one(talk)
+
+    def stop_one(self, talk: Conversation) -> None:
+        """Close one collection and destroy its data key."""
+        self._happen(talk, Event.STOP)
+
+    @inlineCallbacks
+    def written(self) -> Generator[Deferred[Any], Any, None]:
+        """Fires when all that was recorded by now can be read; StorageUnavailable if it cannot."""
+        if self._works.writer.unavailable:
+            raise StorageUnavailable
+        yield self._resealed()
+        yield self._works.writer.flushed(self._owner)
+
+    # What an event does to a conversation.
+
+    def _happen(self, talk: Conversation, event: Event, matter: Any = None) -> Deferred[None] | None:
+        """Let an event happen: its effects in order. What the last of them waits for, if anything."""
+        talk.state, effects = TRANSITIONS[talk.state, event]
+        done = None
+        for effect in effects:
+            done = self._effects[effect](talk, matter)
+        return done
+
+    def _create_key(self, talk: Conversation, matter: Arrival | Sealing) -> None:
+        talk.sealing = matter.sealing if isinstance(matter, Arrival) else matter
+        talk.data_key = self._works.keyring.create(self._works.settings.seal_algorithm)
+
+    def _open_collection(self, talk: Conversation, arrival: Arrival) -> None:
+        key = talk.data_key
+        change = Open(
+            owner=self._owner,
+            collection=talk.id,
+            with_=talk.with_,
+            start=talk.start,
+            thread=arrival.peer.thread,
+            key_name=key.name if key else None,
+            algorithm=key.algorithm if key else None,
+            keys=self._wrapped(talk),
+        )
+        self._submit(talk, change).addErrback(self._lost)
+
+    def _append(self, talk: Conversation, arrival: Arrival) -> Deferred[None]:
+        return self._add(talk, PlainItem(talk.items, arrival.at, arrival.content), len(arrival.content))
+
+    def _seal(self, talk: Conversation, arrival: Arrival) -> Deferred[None]:
+        item = self._sealed(talk, PlainItem(talk.items, arrival.at, arrival.content))
+        return self._add(talk, item, len(item.cipher))
+
+    def _close(self, talk: Conversation, _: Any = None) -> None:
+        if self._open.get(talk.key) is talk:
+            del self._open[talk.key]
+        self._silence.forget(talk)
+
+    def _destroy_key(self, talk: Conversation, _: Any = None) -> None:
+        if talk.data_key is not None:
+            self._works.keyring.destroy(talk.data_key)
+
+    def _reseal(self, talk: Conversation, _: Any) -> None:
+        talk.held = []
+        self._resealing.append(self._seal_anew(talk))
+
+    # How it is done.
+
+    def _talk(self, arrival: Arrival) -> Conversation:
+        key = (arrival.peer.key, arrival.peer.thread)
+        talk = self._open.get(key)
+        if talk is None:
+            start = times.floor_to_millisecond(arrival.at)
+            talk = Conversation(key, _new_id(start), arrival.peer.jid, start)
+        return talk
+
+    def _abort(self, talk: Conversation) -> None:
+        """Something failed halfway: nothing more goes this way, and no key stays behind."""
+        self._close(talk)
+        self._destroy_key(talk)
+        talk.state = State.CLOSED
+
+    def _add(self, talk: Conversation, item: PlainItem | SealedItem, octets: int) -> Deferred[None]:
+        done = self._submit(talk, Append(self._owner, talk.id, item))
+        talk.items += 1
+        talk.octets += octets
+        return done
+
+    def _submit(self, talk: Conversation, change: Change) -> Deferred[None]:
+        if talk.held is None:
+            return self._works.writer.submit(change)
+        done: Deferred[None] = Deferred()
+        talk.held.append((change, done))
+        return done
+
+    def _sealed(self, talk: Conversation, item: PlainItem) -> SealedItem:
+        """An item sealed under the conversation's data key, its place bound inside."""
+        key, sealing = talk.data_key, talk.sealing
+        if key is None or sealing is None:
+            raise StorageRefused("There is no data key to seal with.")
+        bound = items.Bound(key.name, item.number, talk.key[0].partition("/")[0], talk.start)
+        plaintext = items.sealed(item.content, sealing.namespace, item.at, talk.start, bound)
+        return SealedItem(item.number, key.name, key.algorithm, self._works.keyring.seal(key, plaintext))
+
+    def _wrapped(self, talk: Conversation) -> tuple[EncryptedKey, ...]:
+        if talk.data_key is None or talk.sealing is None:
+            return ()
+        return self._wrap(talk.data_key, talk.sealing.keys)
+
+    def _wrap(self, key: DataKey, keys: Sequence[PublicKey]) -> tuple[EncryptedKey, ...]:
+        algorithm = self._works.settings.wrap_algorithm
+        return tuple(
+            EncryptedKey(key.name, public.name, algorithm, self._works.keyring.wrap(key, public, algorithm))
+            for public in keys
+        )
+
+    def _wrap_for_more(self, talk: Conversation, sealing: Sealing) -> None:
+        known = talk.sealing.keys if talk.sealing else ()
+        new = [key for key in sealing.keys if key not in known]
+        if new and talk.data_key is not None:
+            key = talk.data_key
+            change = AddKeys(self._owner, talk.id, key.name, key.algorithm, self._wrap(key, new))
+            self._submit(talk, change).addErrback(self._lost)
+            talk.sealing = sealing
+
+    def _follow(self, talk: Conversation, peer: Peer) -> None:
+        with_, talk.settled = conversation.renamed(talk.with_, talk.settled, peer.jid)
+        if with_ != talk.with_:
+            talk.with_ = with_
+            self._submit(talk, Rename(self._owner, talk.id, with_)).addErrback(self._lost)
+
+    def _lost(self, failure: Failure) -> None:
+        """What hangs on this change fails by itself, and says so to whoever waits for it."""
+        self.log.error("a collection was not written: {kind}", kind=failure.type.__name__)
+
+    # Sealing anew what was recorded in clear.
+
+    @inlineCallbacks
+    def _seal_anew(self, talk: Conversation) -> Generator[Deferred[Any], Any, None]:
+        try:
+            sealed = yield self._read_and_seal(talk)
+            key = talk.data_key
+            assert key is not None  # noqa: S101 - CREATE_KEY came before RESEAL
+            keys = self._wrapped(talk)
+            done = self._works.writer.submit(
+                Reseal(self._owner, talk.id, key.name, key.algorithm, keys, tuple(sealed))
+            )
+        except ArchiveError as error:
+            self.log.error("a collection stays in clear: {kind}", kind=type(error).__name__)
+            self._release(talk, error)
+            self._abort(talk)
+            raise
+        self._release(talk)
+        self._happen(talk, Event.RESEALED)
+        yield done
+        yield self._works.storage.vacuum()
+
+    @inlineCallbacks
+    def _read_and_seal(self, talk: Conversation) -> Generator[Deferred[Any], Any, list[SealedItem]]:
+        """All that the collection holds in clear, sealed; in slices, so that others have their turn."""
+        sealed: list[SealedItem] = []
+        while True:
+            after = sealed[-1].number if sealed else -1
+            try:
+                yield self._works.writer.flushed(self._owner)
+                part = yield self._works.storage.plain_items(self._owner, talk.id, after, _SLICE)
+            except StorageUnavailable:
+                yield deferLater(self._works.clock, _PAUSE)
+                continue
+            if not part:
+                return sealed
+            sealed += [self._sealed(talk, item) for item in part]
+
+    def _release(self, talk: Conversation, error: ArchiveError | None = None) -> None:
+        """Let go of what was held back: into the writer, or as failed."""
+        held, talk.held = talk.held or [], None
+        for change, done in held:
+            try:
+                if error is not None:
+                    raise error
+                self._works.writer.submit(change).chainDeferred(done)
+            except ArchiveError as refusal:
+                done.errback(refusal)
+
+    @inlineCallbacks
+    def _resealed(self) -> Generator[Deferred[Any], Any, None]:
+        """Fires when what is being sealed anew now is; fails as the first of it fails."""
+        self._resealing = [d for d in self._resealing if not d.called]
+        try:
+            yield gatherResults([follow(d) for d in self._resealing], consumeErrors=True)
+        except FirstError as error:
+            raise error.subFailure.value from None
+
+
+def _new_id(start: Micros) -> int:
+    """An id for a collection, unique for its owner: made without asking anybody, sorting by time."""
+    return (start // MILLISECOND) % 2**41 << 22 | secrets.randbits(22)

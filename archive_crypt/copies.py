@@ -1,0 +1,39 @@
+"""One message, archived once: tells the copies that several streams get of it from its repetitions.
+
+Holds no text, only hashes, and those not for long.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from typing import Any
+
+#: Seconds that a copy may come after the first, and how many messages are remembered for that.
+_MOST_SECONDS = 60.0
+_MOST_REMEMBERED = 256
+
+
+class Copies:
+    """Of one user's streams. `clock` is an IReactorTime.
+
+    A message that forks to two streams comes once on each; one that was said twice comes twice
+    on one of them. So a copy is new if its stream has now seen more of them than were archived.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._seen: OrderedDict[int, tuple[float, Counter[str]]] = OrderedDict()
+
+    def is_new(self, stream: str, *message: object) -> bool:
+        """Whether this copy, on `stream`, of what `message` tells apart, is the first of its kind."""
+        now = self._clock.seconds()
+        digest = hash(message)
+        since, counts = self._seen.pop(digest, (now, Counter()))
+        if now - since > _MOST_SECONDS:
+            counts = Counter()
+        archived = max(counts.values(), default=0)
+        counts[stream] += 1
+        self._seen[digest] = (now, counts)
+        if len(self._seen) > _MOST_REMEMBERED:
+            self._seen.popitem(last=False)
+        return counts[stream] > archived

@@ -1,0 +1,44 @@
+"""What all tests share: one real PostgreSQL for the run, emptied before each test that asks for it."""
+
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+import pytest_twisted
+from archive_crypt.hosts.postgres import EmbeddedPostgres
+from archive_crypt.store.memory import MemoryStorage
+from archive_crypt.store.migrate import migrate
+from archive_crypt.store.pgsql import PgStorage
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """The DSN of a running PostgreSQL with our schema."""
+    with EmbeddedPostgres(Path(tmp_path_factory.mktemp("postgres")) / "data") as dsn:
+        migrate(dsn)
+        yield dsn
+
+
+@pytest.fixture
+def dsn(postgres):
+    """The DSN of an archive database without any rows."""
+    with closing(psycopg2.connect(postgres)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("TRUNCATE owner, item CASCADE")
+    return postgres
+
+
+@pytest_twisted.async_yield_fixture
+async def pgsql(dsn):
+    """A PostgreSQL storage, empty."""
+    from twisted.internet import reactor
+
+    storage = PgStorage(dsn, reactor)
+    yield storage
+    storage.close()
+
+
+@pytest.fixture(params=["memory", "pgsql"])
+def storage(request):
+    """Each storage in turn, empty."""
+    return MemoryStorage() if request.param == "memory" else request.getfixturevalue("pgsql")
