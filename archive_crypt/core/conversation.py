@@ -8,10 +8,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from twisted.words.protocols.jabber.jid import JID, InvalidFormat, internJID
 from twisted.words.xish import domish
 
-from archive_crypt.core import policy
+from archive_crypt.core import jids, policy
 from archive_crypt.model import Direction
 
 
@@ -90,10 +89,8 @@ def peer_of(message: domish.Element, direction: Direction, owner: str) -> Peer |
 
     A message without the address is one with the owner's own account (RFC 6120 8.1).
     """
-    address = message.getAttribute("from" if direction is Direction.FROM else "to") or owner
-    try:
-        jid: JID = internJID(address)
-    except (InvalidFormat, UnicodeError):
+    jid = jids.read(message.getAttribute("from" if direction is Direction.FROM else "to") or owner)
+    if jid is None:
         return None
     bare = jid.userhost()
     thread = _thread(message)

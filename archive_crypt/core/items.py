@@ -5,7 +5,7 @@ What is bound inside a sealed item is written and read here; the sealing is `cry
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
@@ -21,6 +21,7 @@ from archive_crypt.model import Direction, Micros, PlainItem, SaveMode
 BOUND = "urn:x-archive-crypt:0"
 
 _OPENPGP = "urn:xmpp:openpgp:0"
+_DELAY = "urn:xmpp:delay"
 _EME = "urn:xmpp:eme:0"
 _STANZA = {"jabber:client", "jabber:server", "jabber:component:accept", None}
 #: A raw carriage return would come back as a newline.
@@ -62,6 +63,18 @@ def content(message: domish.Element, direction: Direction, mode: SaveMode, name:
     parts = [_child(child) for child in _kept(message, mode)]
     label = f" name={quoteattr(name)}" if name else ""
     return f"<{direction.value}{label}>{''.join(parts)}</{direction.value}>"
+
+
+def said_at(message: domish.Element, when: Micros, trusted: Collection[str]) -> Micros:
+    """When a message was said that came by at `when`: earlier, if one of the `trusted` JIDs (the
+    server that kept it, the room that replays it) delayed it (XEP-0203)."""
+    for child in message.elements():
+        if child.uri == _DELAY and child.name == "delay" and child.getAttribute("from") in trusted:
+            try:
+                return min(when, times.parse(child.getAttribute("stamp") or ""))
+            except BadRequest:
+                return when
+    return when
 
 
 def sealed(content: str, namespace: str, at: Micros, start: Micros, bound: Bound) -> bytes:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from xml.sax.saxutils import quoteattr
 
 from lxml import etree
-from twisted.words.protocols.jabber.jid import JID, InvalidFormat
 
-from archive_crypt.core import items, rsm, times, xmlenc
+from archive_crypt.core import items, jids, rsm, times, xmlenc
 from archive_crypt.core.dialect import DIALECTS, Dialect
 from archive_crypt.errors import BadRequest, NotImplementedHere, UnusableKey
 from archive_crypt.model import (
@@ -234,10 +233,10 @@ def _time(element: etree._Element, name: str, *, clamp: bool = False) -> Micros 
 
 
 def _jid(text: str) -> str:
-    try:
-        return str(JID(text).full())
-    except (InvalidFormat, UnicodeError):
-        raise BadRequest("The attribute with is not a JID.") from None
+    jid = jids.read(text)
+    if jid is None:
+        raise BadRequest("The attribute with is not a JID.")
+    return str(jid.full())
 
 
 def _written_key(key: EncryptedKey) -> tuple[str, str]:

@@ -13,13 +13,13 @@ from lxml import etree
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 from twisted.words.protocols.jabber.error import StanzaError
-from twisted.words.protocols.jabber.jid import JID, InvalidFormat
+from twisted.words.protocols.jabber.jid import JID
 from twisted.words.protocols.jabber.xmlstream import toResponse
 from twisted.words.xish import domish
 from wokkel.subprotocols import XMPPHandler
 
 from archive_crypt.archiver import Archiver
-from archive_crypt.core import stanzas
+from archive_crypt.core import jids, stanzas
 from archive_crypt.core.dialect import DIALECTS, Dialect, features
 from archive_crypt.core.stanzas import AutoRequest, ListRequest, RetrieveRequest
 from archive_crypt.errors import ArchiveError, BadRequest, NotYourArchive
@@ -110,11 +110,10 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
 
     def _check_address(self, to: str | None) -> None:
         """An archive is its owner's: nobody else's can be asked for."""
-        try:
-            asked = self._jid.userhost() if to is None else JID(to).full()
-        except (InvalidFormat, UnicodeError):
-            raise BadRequest("The iq is addressed to no JID.") from None
-        if asked not in (self._jid.userhost(), self._jid.host):
+        asked = self._jid if to is None else jids.read(to)
+        if asked is None:
+            raise BadRequest("The iq is addressed to no JID.")
+        if asked.full() not in (self._jid.full(), self._jid.userhost(), self._jid.host):
             raise NotYourArchive
 
     def _error(

@@ -204,7 +204,9 @@ async def test_two_writers_on_one_database(dsn):
         page = await storages[0].collections(owner, ListFilter(), everything)
         assert page.count == 60
         assert len({shown.start for shown in page.items}) == 60
-    stamps = await storages[0]._readers.runQuery("SELECT count(*), count(DISTINCT (owner, stamp)) FROM change")
+    stamps = await storages[0]._readers.runQuery(
+        "SELECT count(*), count(DISTINCT (owner, stamp)) FROM change"
+    )
     assert stamps == [(60 * len(owners), 60 * len(owners))]
     assert all(writer.parked == 0 for writer in writers)
     for storage in storages:
