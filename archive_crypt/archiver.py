@@ -24,7 +24,7 @@ from archive_crypt.core import conversation, items, policy, rsm, stanzas
 from archive_crypt.core.stanzas import AutoRequest, ListRequest, RetrieveRequest
 from archive_crypt.crypto import publickeys
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.deferreds import follow
+from archive_crypt.deferreds import follow, kind
 from archive_crypt.errors import (
     ArchiveBusy,
     ArchiveError,
@@ -190,7 +190,7 @@ class Archiver:
         window = rsm.window(request.page, stanzas.read_position(2), self._works.settings.most_collections)
         yield self._written(owner)
         which = ListFilter(request.with_, request.exact, request.start, request.end)
-        page = yield self._works.storage.collections(owner, which, window)
+        page: Page[Collection] = yield self._works.storage.collections(owner, which, window)
         return page
 
     @inlineCallbacks
@@ -198,7 +198,9 @@ class Archiver:
         """One page of a collection (XEP-0136 8.2), with the keys that open it (XEP-0241 5)."""
         window = rsm.window(request.page, stanzas.read_position(1), self._works.settings.most_items)
         yield self._written(owner)
-        page = yield self._works.storage.page(owner, request.with_, request.start, window, request.key_names)
+        page: CollectionPage = yield self._works.storage.page(
+            owner, request.with_, request.start, window, request.key_names
+        )
         return page
 
     # How it is done.
@@ -316,9 +318,7 @@ class Archiver:
 
     def _unarchived(self, failure: Failure, recorder: Recorder) -> Failure:
         error = failure.value
-        self._tell(
-            recorder, error if isinstance(error, ArchiveError) else ArchiveError(), failure.type.__name__
-        )
+        self._tell(recorder, error if isinstance(error, ArchiveError) else ArchiveError(), kind(failure))
         return failure
 
     def _skip(self, reason: str) -> Deferred[bool]:
@@ -340,4 +340,4 @@ class Archiver:
                 listener(f"A message was not archived. {error}")
 
     def _log_failure(self, failure: Failure) -> None:
-        self.log.error("recording could not be adjusted: {kind}", kind=failure.type.__name__)
+        self.log.error("recording could not be adjusted: {kind}", kind=kind(failure))

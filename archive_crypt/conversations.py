@@ -20,7 +20,7 @@ from archive_crypt.core import conversation, items, times
 from archive_crypt.core.conversation import TRANSITIONS, Effect, Event, Peer, State
 from archive_crypt.crypto.keyring import DataKey, KeyRing
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.deferreds import follow
+from archive_crypt.deferreds import follow, kind
 from archive_crypt.errors import ArchiveError, StorageRefused, StorageUnavailable
 from archive_crypt.model import MILLISECOND, EncryptedKey, Micros, PlainItem, SealedItem, Settings
 from archive_crypt.silence import Silence
@@ -283,7 +283,7 @@ class Conversations:
 
     def _lost(self, failure: Failure) -> None:
         """What hangs on this change fails by itself, and says so to whoever waits for it."""
-        self.log.error("a collection was not written: {kind}", kind=failure.type.__name__)
+        self.log.error("a collection was not written: {kind}", kind=kind(failure))
 
     # Sealing anew what was recorded in clear.
 
@@ -341,7 +341,7 @@ class Conversations:
         try:
             yield gatherResults([follow(d) for d in self._resealing], consumeErrors=True)
         except FirstError as error:
-            raise error.subFailure.value from None
+            raise error.subFailure.value from None  # type: ignore[misc]
 
 
 def _new_id(start: Micros) -> int:

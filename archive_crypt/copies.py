@@ -36,4 +36,4 @@ class Copies:
         self._seen[digest] = (now, counts)
         if len(self._seen) > _MOST_REMEMBERED:
             self._seen.popitem(last=False)
-        return counts[stream] > archived
+        return bool(counts[stream] > archived)

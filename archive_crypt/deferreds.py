@@ -21,3 +21,8 @@ def follow(d: Deferred[Any]) -> Deferred[None]:
 
     d.addBoth(pass_on)
     return follower
+
+
+def kind(failure: Failure) -> str:
+    """The name of what failed: all of a failure that may be logged, as its text can quote anything."""
+    return failure.type.__name__ if failure.type is not None else "unknown"

@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 import pytest_twisted
+
 from archive_crypt.hosts.postgres import EmbeddedPostgres
 from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.migrate import migrate

@@ -10,6 +10,7 @@ def read(text: str) -> JID | None:
     if not text:
         return None
     try:
-        return internJID(text)
+        jid: JID = internJID(text)
     except (InvalidFormat, UnicodeError, IndexError):
         return None
+    return jid

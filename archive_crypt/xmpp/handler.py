@@ -12,6 +12,7 @@ from typing import Any
 from lxml import etree
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.protocols.jabber.xmlstream import toResponse
@@ -22,6 +23,7 @@ from archive_crypt.archiver import Archiver
 from archive_crypt.core import jids, stanzas
 from archive_crypt.core.dialect import DIALECTS, Dialect, features
 from archive_crypt.core.stanzas import AutoRequest, ListRequest, RetrieveRequest
+from archive_crypt.deferreds import kind
 from archive_crypt.errors import ArchiveError, BadRequest, NotYourArchive
 from archive_crypt.model import Settings
 
@@ -49,7 +51,7 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
         super().__init__()
         self._archiver = archiver
         self._jid = jid
-        self._doers: dict[type, Callable[[Any], Deferred[str | None]]] = {
+        self._doers: dict[type, Callable[[Any], Deferred[Any]]] = {
             AutoRequest: self._auto,
             ListRequest: self._list,
             RetrieveRequest: self._retrieve,
@@ -64,7 +66,7 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
     def onRequest(self, iq: domish.Element) -> None:
         """Answer an iq, sooner or later, with exactly one result or error."""
         if not getattr(iq, "handled", False):
-            iq.handled = True
+            iq.handled = True  # type: ignore[attr-defined]
             self._answer(iq).addErrback(self._failed)
 
     def onNotice(self, text: str) -> None:
@@ -122,15 +124,15 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
         if not isinstance(error, ArchiveError):
             self.log.error("a request failed: {kind}", kind=type(error).__name__)
             error = ArchiveError()
-        condition, kind = dialect.condition(error)
-        response = toResponse(iq, "error")
+        condition, type_ = dialect.condition(error)
+        response: domish.Element = toResponse(iq, "error")
         if element.name in _REPEATED:
             response.addChild(element)
-        response.addChild(StanzaError(condition, kind, text=str(error)).getElement())
+        response.addChild(StanzaError(condition, type_, text=str(error)).getElement())
         return response
 
-    def _failed(self, failure: Any) -> None:
-        self.log.error("an answer could not be sent: {kind}", kind=failure.type.__name__)
+    def _failed(self, failure: Failure) -> None:
+        self.log.error("an answer could not be sent: {kind}", kind=kind(failure))
 
 
 def _parsed(element: domish.Element) -> etree._Element:

@@ -1,10 +1,11 @@
 """Which conversation a message is of, and what becomes of it."""
 
 import pytest
-from archive_crypt.core.conversation import TRANSITIONS, Effect, Event, Peer, State, peer_of, renamed
-from archive_crypt.model import Direction
 from hypothesis import given
 from hypothesis import strategies as st
+
+from archive_crypt.core.conversation import TRANSITIONS, Effect, Event, Peer, State, peer_of, renamed
+from archive_crypt.model import Direction
 from tests.kit import element
 
 ROMEO, JULIET = "romeo@montague.lit", "juliet@capulet.lit"

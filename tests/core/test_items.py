@@ -1,13 +1,14 @@
 """What is archived of a message, and how it is shown again."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
 from archive_crypt.core import items, times
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import SECOND, Direction, PlainItem, SaveMode
-from hypothesis import given
-from hypothesis import strategies as st
-from lxml import etree
 from tests.kit import element
 
 START = times.parse("1469-07-21T02:56:15Z")

@@ -1,6 +1,7 @@
 """May this stanza be archived at all."""
 
 import pytest
+
 from archive_crypt.core.policy import is_room_private, judge
 from archive_crypt.model import Direction, SaveMode
 from tests.kit import element

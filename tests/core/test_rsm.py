@@ -1,13 +1,14 @@
 """XEP-0059."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
 from archive_crypt.core import rsm
 from archive_crypt.core.dialect import RSM
 from archive_crypt.errors import BadRequest, NoSuchCursor
 from archive_crypt.model import PageRequest, Window
-from hypothesis import given
-from hypothesis import strategies as st
-from lxml import etree
 
 #: What XML 1.0 can carry, but for white space, which is stripped.
 IDS = st.text(st.characters(min_codepoint=33, exclude_categories=("Cs", "Cc", "Cn", "Z")), min_size=1)

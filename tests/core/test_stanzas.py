@@ -1,14 +1,15 @@
 """Requests and answers of the three dialects."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
 from archive_crypt.core import rsm, stanzas, xmlenc
 from archive_crypt.core.dialect import DIALECTS, F, T, V, features
 from archive_crypt.core.stanzas import AutoRequest, ListRequest, RetrieveRequest
 from archive_crypt.errors import ArchiveError, BadRequest, NotImplementedHere, NoUsableKey, UnusableKey
 from archive_crypt.model import SECOND, Collection, EncryptedKey, Page, PageRequest, PlainItem, SealedItem
-from hypothesis import given
-from hypothesis import strategies as st
-from lxml import etree
 
 CHAMBER = "juliet@capulet.lit/chamber"
 START = -15_796_155_825 * SECOND  # 1469-06-08, near enough

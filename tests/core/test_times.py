@@ -1,11 +1,12 @@
 """XEP-0082 times."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from archive_crypt.core import times
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import MILLISECOND, SECOND
-from hypothesis import given
-from hypothesis import strategies as st
 
 MOMENTS = st.integers(times.EARLIEST, times.LATEST)
 

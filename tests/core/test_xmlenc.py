@@ -1,13 +1,14 @@
 """XML Encryption's elements. Their use by other tools is tested in tests/crypto and end to end."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
 from archive_crypt.core import xmlenc
 from archive_crypt.core.xmlenc import RSAKeyValue
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import EncryptedKey, SealedItem
-from hypothesis import given
-from hypothesis import strategies as st
-from lxml import etree
 
 ENC, SIG = f"{{{xmlenc.XMLENC}}}", f"{{{xmlenc.XMLDSIG}}}"
 OAEP = f"{xmlenc.XMLENC11}rsa-oaep"

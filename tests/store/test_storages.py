@@ -1,6 +1,8 @@
 """The contract of `Storage`, kept by every storage: one promise a test."""
 
 import pytest
+from pytest_twisted import ensureDeferred
+
 from archive_crypt.errors import NoSuchCollection, StorageRefused
 from archive_crypt.model import (
     MILLISECOND,
@@ -22,7 +24,6 @@ from archive_crypt.store.interfaces import (
     Reseal,
     SetAuto,
 )
-from pytest_twisted import ensureDeferred
 
 ROMEO, JULIET = "romeo@montague.lit", "juliet@capulet.lit"
 CHAMBER = "juliet@capulet.lit/chamber"
