@@ -65,7 +65,7 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
 
     def onRequest(self, iq: domish.Element) -> None:
         """Answer an iq, sooner or later, with exactly one result or error."""
-        if not getattr(iq, "handled", False):
+        if not vars(iq).get("handled"):  # iq.handled would also find a child of that name
             iq.handled = True  # type: ignore[attr-defined]
             self._answer(iq).addErrback(self._failed)
 

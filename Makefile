@@ -1,0 +1,61 @@
+# Two commands do everything on a fresh machine: make demo, make test.
+# They need Python 3.11 or newer and the Python Package Index; no compiler, no server.
+
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?= .data
+PORT ?= 5222
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check -q
+SOURCES = setup.cfg setup.py $(shell find archive_crypt twisted sql -name '*.py' -o -name '*.sql')
+
+.PHONY: help demo test run bench lint clean
+
+help:
+	@echo "make demo    watch two clients talk, and the archive that cannot read them"
+	@echo "make test    all tests"
+	@echo "make run     the same server, staying up (PORT=$(PORT) DATA=$(DATA))"
+	@echo "make bench   the figures of README, measured here"
+	@echo "make lint    ruff and mypy"
+
+demo: $(VENV)/.demo
+	@$(BIN)/archive-crypt demo
+
+run: $(VENV)/.demo
+	@exec $(BIN)/archive-crypt run --port $(PORT) --data "$(DATA)"
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.test
+	$(BIN)/python -m bench
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p archive_crypt
+
+# The virtual environment: what it takes to run, and what it takes to test besides. The package
+# itself is installed plainly: an editable install would hide its plugin from twistd.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	@echo "Making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made constraints.txt $(SOURCES)
+	@echo "Installing archive_crypt and what it needs ..."
+	@rm -rf build archive_crypt.egg-info
+	@$(PIP) install -c constraints.txt '.[embedded,reader]'
+	@rm -rf build archive_crypt.egg-info
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@echo "Installing what the tests need ..."
+	@$(PIP) install -c constraints.txt '.[embedded,reader,test]'
+	@rm -rf build archive_crypt.egg-info
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

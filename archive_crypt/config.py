@@ -1,0 +1,199 @@
+"""The operator's file: TOML -> frozen values. Whatever is wrong in it is said in one line, with
+the file, the line and the mend. Nothing is opened or started here.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from archive_crypt.crypto.envelope import SEAL_ALGORITHMS, WRAP_ALGORITHMS
+from archive_crypt.errors import ConfigurationError
+from archive_crypt.model import SaveMode, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """``[database]``: `dsn` as libpq has it (empty: its environment variables), `readers` connections."""
+
+    dsn: str = ""
+    readers: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """``[host]``: the in-process XMPP server. `data`: where its certificate is kept; `users`:
+    ``[host.users]``, name and password."""
+
+    domain: str = "localhost"
+    interface: str = "127.0.0.1"
+    port: int = 5222
+    data: str = ".data"
+    users: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that an operator decides."""
+
+    database: Database = Database()
+    archive: Settings = Settings()
+    host: Host = Host()
+
+
+#: setting of [archive] -> the field of Settings it is. Algorithms go by the end of their URI.
+_ARCHIVE = {
+    "save": "save",
+    "encryption": "encryption",
+    "minimum_key_bits": "minimum_bits",
+    "silence": "silence",
+    "seal": "seal_algorithm",
+    "wrap": "wrap_algorithm",
+    "collections_a_page": "most_collections",
+    "items_a_page": "most_items",
+}
+
+
+class _Wrong(Exception):
+    """A setting cannot be so: its path in the file, and the mend."""
+
+    def __init__(self, path: tuple[str, ...], mend: str) -> None:
+        self.path = path
+        self.mend = mend
+
+
+def load(path: Path) -> Config:
+    """What the file says.
+
+    :raises ConfigurationError: it cannot be read, is not TOML, or a setting is unknown or ill-typed.
+    """
+    try:
+        text = path.read_text()
+        said = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: is not TOML: {error}") from None
+    try:
+        return _config(said)
+    except _Wrong as wrong:
+        line = _line_of(text, wrong.path)
+        raise ConfigurationError(f"{path}:{line}: {'.'.join(wrong.path)}: {wrong.mend}") from None
+
+
+def _config(said: dict[str, Any]) -> Config:
+    _refuse_unknown((), said, ("database", "archive", "host"))
+    database = _table(said, "database")
+    archive = _table(said, "archive")
+    host = _table(said, "host")
+    _refuse_unknown(("archive",), archive, tuple(_ARCHIVE))
+    return Config(
+        database=_filled(("database",), Database, database),
+        archive=Settings(**{_ARCHIVE[name]: _archive(name, value) for name, value in archive.items()}),
+        host=_filled(("host",), Host, host),
+    )
+
+
+def _table(said: dict[str, Any], name: str) -> dict[str, Any]:
+    table = said.get(name, {})
+    if not isinstance(table, dict):
+        raise _Wrong((name,), f"write it as a table, [{name}]")
+    return table
+
+
+def _refuse_unknown(path: tuple[str, ...], said: dict[str, Any], known: tuple[str, ...]) -> None:
+    for name in said:
+        if name not in known:
+            raise _Wrong((*path, name), f"is unknown; known here are {', '.join(known)}")
+
+
+def _filled(path: tuple[str, ...], kind: type[Any], said: dict[str, Any]) -> Any:
+    _refuse_unknown(path, said, tuple(f.name for f in fields(kind)))
+    default = kind()
+    for name, value in said.items():
+        _CHECKS[type(getattr(default, name))]((*path, name), value)
+    return kind(**said)
+
+
+def _archive(name: str, value: Any) -> Any:
+    path = ("archive", name)
+    if name == "save":
+        return SaveMode(_one_of(path, value, {mode.value: mode.value for mode in SaveMode}))
+    if name in ("seal", "wrap"):
+        known = SEAL_ALGORITHMS if name == "seal" else WRAP_ALGORITHMS
+        return _one_of(path, value, {uri.partition("#")[2]: uri for uri in known})
+    if name == "silence":
+        return float(_positive(path, value))
+    kind = type(getattr(Settings(), _ARCHIVE[name]))
+    _CHECKS[kind](path, value)
+    if name == "minimum_key_bits" and value < 1024:
+        raise _Wrong(path, "write 1024 or more; 2048 is the least that is safe")
+    return value
+
+
+def _one_of(path: tuple[str, ...], value: Any, known: Mapping[str, str]) -> str:
+    if not isinstance(value, str) or value not in known:
+        raise _Wrong(path, f"write one of {', '.join(map(repr, known))}")
+    return known[value]
+
+
+def _boolean(path: tuple[str, ...], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise _Wrong(path, "write true or false")
+
+
+def _positive(path: tuple[str, ...], value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise _Wrong(path, "write a number above 0")
+    return value
+
+
+def _whole(path: tuple[str, ...], value: Any) -> None:
+    least = 0 if path[-1] == "port" else 1
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise _Wrong(path, f"write a whole number from {least} up")
+
+
+def _string(path: tuple[str, ...], value: Any) -> None:
+    if not isinstance(value, str):
+        raise _Wrong(path, "write a text in quotation marks")
+
+
+def _strings(path: tuple[str, ...], value: Any) -> None:
+    if not isinstance(value, dict):
+        raise _Wrong(path, f"write it as a table, [{'.'.join(path)}]")
+    for name, text in value.items():
+        _string((*path, name), text)
+
+
+_CHECKS: dict[type, Callable[[tuple[str, ...], Any], object]] = {
+    bool: _boolean,
+    int: _whole,
+    str: _string,
+    dict: _strings,
+}
+
+
+def _line_of(text: str, path: tuple[str, ...]) -> int:
+    """The line where a setting stands, or at least its table: tomllib tells only of syntax."""
+    table: tuple[str, ...] = ()
+    found = 1
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line)
+        key = re.match(r"\s*([\w.\"'-]+)\s*=", line)
+        if header:
+            table = tuple(part.strip(" \"'") for part in header[1].split("."))
+            here = table
+        elif key:
+            here = (*table, *(part.strip(" \"'") for part in key[1].split(".")))
+        else:
+            continue
+        if here == path:
+            return number
+        if here == path[: len(here)]:
+            found = number
+    return found

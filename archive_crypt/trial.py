@@ -1,0 +1,90 @@
+"""``archive-crypt run``: the whole thing on one machine, with a PostgreSQL of its own, for trying.
+
+Knows the reactor, as it starts and stops it. An operator's server is started by twistd instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+from twisted.logger import globalLogBeginner, textFileLogObserver
+
+from archive_crypt.config import Config, Database, Host
+from archive_crypt.errors import ConfigurationError
+from archive_crypt.hosts.postgres import EmbeddedPostgres
+from archive_crypt.hosts.tls import certificate_path
+from archive_crypt.store.migrate import migrate
+from archive_crypt.tap import ArchiveService
+
+DOMAIN = "localhost"
+USERS = ("romeo", "juliet", "nurse")
+
+
+def run(data: Path, port: int, as_json: bool) -> None:
+    """Serve until SIGINT or SIGTERM; `data` holds the database, the certificate and the log.
+
+    :raises ConfigurationError: it cannot start; the text says why.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "archive.log").open("a") as log:
+        globalLogBeginner.beginLoggingTo([textFileLogObserver(log)], redirectStandardIO=False)
+        with EmbeddedPostgres(data / "postgres") as dsn:
+            migrate(dsn)
+            host = Host(DOMAIN, port=port, data=str(data / "tls"), users={user: user for user in USERS})
+            _serve(Config(Database(dsn), host=host), as_json)
+
+
+def _serve(config: Config, as_json: bool) -> None:
+    from twisted.internet import reactor as global_reactor
+
+    reactor: Any = global_reactor
+    service = ArchiveService(config, reactor)
+    failures: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            service.startService()
+        except (ConfigurationError, CannotListenError) as error:
+            failures.append(error)
+            reactor.stop()
+            return
+        reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+        _announce(config, service.address.port, as_json)
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    if failures:
+        raise ConfigurationError(f"port {config.host.port}: {failures[0]}") from None
+    if not as_json:
+        print("Stopped: collections closed, keys destroyed.")
+
+
+def _announce(config: Config, port: int, as_json: bool) -> None:
+    facts = {
+        "host": config.host.interface,
+        "port": port,
+        "domain": config.host.domain,
+        "users": list(config.host.users),
+        "certificate": str(certificate_path(Path(config.host.data), config.host.domain).absolute()),
+        "pid": os.getpid(),
+        "dsn": config.database.dsn,
+    }
+    if as_json:
+        print(json.dumps(facts), flush=True)
+        return
+    print(
+        f"""archive_crypt is running.
+
+  XMPP         {facts["host"]} port {port}, domain {facts["domain"]}, STARTTLS
+  certificate  {facts["certificate"]}
+  users        {", ".join(config.host.users)}: each one's password is the name
+  database     {facts["dsn"]}
+  process      {facts["pid"]}
+
+Stop it with Ctrl-C, or: kill {facts["pid"]}""",
+        flush=True,
+    )

@@ -1,0 +1,101 @@
+"""The operator's file."""
+
+import pytest
+
+from archive_crypt.config import Config, load
+from archive_crypt.errors import ConfigurationError
+from archive_crypt.model import SaveMode
+
+
+def loaded(tmp_path, text):
+    path = tmp_path / "archive.toml"
+    path.write_text(text)
+    return load(path)
+
+
+def complaint(tmp_path, text):
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(tmp_path, text)
+    return str(caught.value).removeprefix(f"{tmp_path}/")
+
+
+def test_empty_file(tmp_path):
+    """An empty file means all defaults."""
+    assert loaded(tmp_path, "") == Config()
+
+
+def test_everything(tmp_path):
+    """Every setting there is, in one file."""
+    config = loaded(
+        tmp_path,
+        """
+        [database]
+        dsn = "postgresql:///archive"
+        readers = 2
+        [archive]
+        save = "message"
+        encryption = false
+        minimum_key_bits = 1024
+        silence = 300
+        seal = "aes128-cbc"
+        wrap = "rsa-oaep-mgf1p"
+        collections_a_page = 50
+        items_a_page = 20
+        [host]
+        domain = "montague.lit"
+        interface = "::1"
+        port = 0
+        data = "/srv/archive"
+        [host.users]
+        romeo = "secret"
+        """,
+    )
+    assert (config.database.dsn, config.database.readers) == ("postgresql:///archive", 2)
+    assert config.archive.save is SaveMode.MESSAGE
+    assert not config.archive.encryption
+    assert (config.archive.minimum_bits, config.archive.silence) == (1024, 300.0)
+    assert config.archive.seal_algorithm == "http://www.w3.org/2001/04/xmlenc#aes128-cbc"
+    assert config.archive.wrap_algorithm == "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p"
+    assert (config.archive.most_collections, config.archive.most_items) == (50, 20)
+    assert (config.host.domain, config.host.interface, config.host.port) == ("montague.lit", "::1", 0)
+    assert config.host.users == {"romeo": "secret"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[archive]\nsave = 'body'\nsaev = 'x'",
+            "archive.toml:3: archive.saev: is unknown; known here are save,",
+        ),
+        ("\n[archiv]", "archive.toml:2: archiv: is unknown; known here are database, archive, host"),
+        (
+            "[archive]\nsave = 'stream'",
+            "archive.toml:2: archive.save: write one of 'false', 'body', 'message'",
+        ),
+        ("[archive]\nencryption = 'yes'", "archive.toml:2: archive.encryption: write true or false"),
+        ("[archive]\nminimum_key_bits = 512", "archive.toml:2: archive.minimum_key_bits: write 1024 or more"),
+        ("[archive]\nsilence = -1", "archive.toml:2: archive.silence: write a number above 0"),
+        ("[archive]\nwrap = 'rsa'", "archive.toml:2: archive.wrap: write one of 'rsa-oaep'"),
+        ("[database]\n\nreaders = 0", "archive.toml:3: database.readers: write a whole number from 1 up"),
+        ("[host]\nport = '5222'", "archive.toml:2: host.port: write a whole number from 0 up"),
+        ("[host.users]\nromeo = 1", "archive.toml:2: host.users.romeo: write a text in quotation marks"),
+        ("[host]\nusers.romeo = 1", "archive.toml:2: host.users.romeo: write a text in quotation marks"),
+        ("archive = 1", "archive.toml:1: archive: write it as a table, [archive]"),
+        ("[archive", "archive.toml: is not TOML: "),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, text, said):
+    """A mistake is told in one line with the file, the line, the setting and the mend."""
+    assert complaint(tmp_path, text).startswith(said)
+
+
+def test_no_file(tmp_path):
+    """A file that is not there is named."""
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml: cannot be read"):
+        load(tmp_path / "nowhere.toml")
+
+
+def test_no_secret_is_repeated(tmp_path):
+    """A complaint never repeats a value: it could be a password."""
+    assert "hunter2" not in complaint(tmp_path, "[host]\nport = 'hunter2'")
