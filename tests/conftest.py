@@ -16,9 +16,11 @@ from archive_crypt.store.pgsql import PgStorage
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory):
     """The DSN of a running PostgreSQL with our schema."""
-    with EmbeddedPostgres(Path(tmp_path_factory.mktemp("postgres")) / "data") as dsn:
-        migrate(dsn)
-        yield dsn
+    server = EmbeddedPostgres(Path(tmp_path_factory.mktemp("postgres")) / "data")
+    dsn = server.start()
+    migrate(dsn)
+    yield dsn
+    server.destroy()
 
 
 @pytest.fixture

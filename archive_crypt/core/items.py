@@ -24,6 +24,7 @@ _OPENPGP = "urn:xmpp:openpgp:0"
 _DELAY = "urn:xmpp:delay"
 _EME = "urn:xmpp:eme:0"
 _STANZA = {"jabber:client", "jabber:server", "jabber:component:accept", None}
+_HARMFUL = frozenset("'\"<>& \t\r\n")
 #: A raw carriage return would come back as a newline.
 _CARRIAGE_RETURN = {"\r": "&#13;"}
 _XML_LANG = ("http://www.w3.org/XML/1998/namespace", "lang")
@@ -60,7 +61,7 @@ def content(message: domish.Element, direction: Direction, mode: SaveMode, name:
     the body of such a message says nothing (XEP-0374). With SaveMode.MESSAGE every child.
     `name`: the sender's nickname in a room.
     """
-    parts = [_child(child) for child in _kept(message, mode)]
+    parts = [_child(child) for child in _kept(message, mode) if _is_harmless(child)]
     label = f" name={quoteattr(name)}" if name else ""
     return f"<{direction.value}{label}>{''.join(parts)}</{direction.value}>"
 
@@ -148,6 +149,15 @@ def _child(child: domish.Element) -> str:
     label = f" xml:lang={quoteattr(language)}" if language else ""
     text = "".join(part for part in child.children if isinstance(part, str))
     return f"<body{label}>{escape(text, _CARRIAGE_RETURN)}</body>"
+
+
+def _is_harmless(child: domish.Element) -> bool:
+    """Whether no namespace in it holds what domish would write unescaped: with that, a sender
+    could end the element early and put items of his own into others' archives."""
+    names = [child.uri, *(name[0] for name in child.attributes if isinstance(name, tuple))]
+    if any(name and not _HARMFUL.isdisjoint(name) for name in (*names, *child.localPrefixes.values())):
+        return False
+    return all(_is_harmless(grandchild) for grandchild in child.elements())
 
 
 def _split(content: str) -> tuple[str, str]:

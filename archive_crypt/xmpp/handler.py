@@ -80,13 +80,15 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
     @inlineCallbacks
     def _answer(self, iq: domish.Element) -> Generator[Deferred[Any], Any, None]:
         element = next(child for child in iq.elements() if child.uri in DIALECTS)
-        dialect = DIALECTS[element.uri]
+        repeated = None
         try:
+            tree = _parsed(element)
+            repeated = element if element.name in _REPEATED else None
             self._check_address(iq.getAttribute("to"))
-            request = stanzas.parse(iq["type"], _parsed(element))
+            request = stanzas.parse(iq["type"], tree)
             payload = yield self._doers[type(request)](request)
         except Exception as error:  # noqa: BLE001 - the client gets one answer, whatever happens
-            self.send(self._error(iq, element, dialect, error))
+            self.send(self._error(iq, DIALECTS[element.uri], error, repeated))
             return
         response = toResponse(iq, "result")
         if payload is not None:
@@ -119,15 +121,15 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
             raise NotYourArchive
 
     def _error(
-        self, iq: domish.Element, element: domish.Element, dialect: Dialect, error: Exception
+        self, iq: domish.Element, dialect: Dialect, error: Exception, repeated: domish.Element | None
     ) -> domish.Element:
         if not isinstance(error, ArchiveError):
             self.log.error("a request failed: {kind}", kind=type(error).__name__)
             error = ArchiveError()
         condition, type_ = dialect.condition(error)
         response: domish.Element = toResponse(iq, "error")
-        if element.name in _REPEATED:
-            response.addChild(element)
+        if repeated is not None:
+            response.addChild(repeated)
         response.addChild(StanzaError(condition, type_, text=str(error)).getElement())
         return response
 

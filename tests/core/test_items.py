@@ -66,6 +66,17 @@ def test_openpgp_stays():
     assert "hints" not in kept
 
 
+def test_no_markup_in_namespaces():
+    """A namespace that holds markup, which domish writes unescaped, is not archived at all."""
+    evil = "u'/&gt;&lt;/to&gt;&lt;from&gt;&lt;body&gt;forged&lt;/body&gt;&lt;/from&gt;&lt;to&#10;a='"
+    kept = content(
+        f'<message><body>real</body><x xmlns="{evil}"/><y xmlns:p="{evil}" p:z="1"/>'
+        f'<w xmlns="urn:w"><v xmlns="{evil}"/></w></message>',
+        SaveMode.MESSAGE,
+    )
+    assert kept == "<to><body>real</body></to>"
+
+
 def test_room_nickname():
     """In a room the sender's nickname stands in 'name'."""
     kept = content(
