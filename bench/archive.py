@@ -1,0 +1,156 @@
+"""What is measured of the archive itself: recording through the archiver, and open collections."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+from twisted.internet import defer
+from twisted.words.protocols.jabber.jid import JID
+
+from archive_crypt.archiver import Archiver
+from archive_crypt.conversations import Works
+from archive_crypt.core.dialect import F
+from archive_crypt.core.stanzas import AutoRequest
+from archive_crypt.core.xmlenc import RSAKeyValue
+from archive_crypt.crypto import opening
+from archive_crypt.crypto.keyring import KeyRing
+from archive_crypt.model import Direction, Settings
+from archive_crypt.store.pgsql import PgStorage
+from archive_crypt.store.writer import Writer
+from bench.load import messages
+
+#: Messages on their way at once: a server does not wait for one before it takes the next.
+OUTSTANDING = 4000
+#: Messages handed over in one turn of the reactor.
+BURST = 50
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What recording took: messages a second, seconds of CPU per 1000 messages here and in
+    PostgreSQL, octets on disk a message."""
+
+    rate: float
+    own_cpu: float
+    database_cpu: float
+    octets: float
+
+
+class Bench:
+    """One archiver on an empty database, with sealing for one RSA-3072 key."""
+
+    def __init__(self, dsn: str, reactor, postmaster: int) -> None:
+        self.dsn, self.reactor, self.postmaster = dsn, reactor, postmaster
+        with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("TRUNCATE owner, item CASCADE")
+        self.storage = PgStorage(dsn, reactor)
+        works = Works(self.storage, Writer(self.storage, reactor), KeyRing(), reactor, Settings())
+        self.archiver = Archiver(works)
+        numbers = opening.generate(3072).public("bench").rsa.public_numbers()
+        self.key = RSAKeyValue("bench", numbers.n.to_bytes(384, "big"), numbers.e.to_bytes(3, "big"))
+
+    @defer.inlineCallbacks
+    def streams(self, count: int):
+        """Open a stream for each user, recording with encryption."""
+        self.jids = [JID(f"user{n}@montague.lit/x") for n in range(count)]
+        yield defer.gatherResults([self.archiver.stream_opened(jid) for jid in self.jids])
+        request = AutoRequest(F, True, True, False, (self.key,))
+        yield defer.gatherResults([self.archiver.set_auto(jid, request) for jid in self.jids])
+
+    @defer.inlineCallbacks
+    def record(self, count: int, owners: int):
+        """Record `count` messages of `owners` users, all durable at the end."""
+        yield self.streams(owners)
+        load = messages(count + owners, owners)
+        yield defer.gatherResults([self._hand_over(n, load[n]) for n in range(owners)])  # warm
+        gc.collect()
+        own, database = _cpu(os.getpid()), self._database_cpu()
+        begun = time.perf_counter()
+        yield self._flood(load[owners:])
+        seconds = time.perf_counter() - begun
+        own, database = _cpu(os.getpid()) - own, self._database_cpu() - database
+        octets = self._octets() / len(load)
+        return Recorded(count / seconds, own / count * 1000, database / count * 1000, octets)
+
+    @defer.inlineCallbacks
+    def open_collections(self, count: int):
+        """Octets of memory for each of `count` sealed collections that are open at once."""
+        yield self.streams(1)
+        yield self._flood(messages(2000, 1000), to=0)  # what is warm once is not counted
+        before = _resident()
+        peers = [f"someone{n}@capulet.lit/chamber" for n in range(count)]
+        load = messages(count, 1)
+        for message, peer in zip(load, peers, strict=True):
+            message["from"] = peer
+        yield self._flood(load, to=0)
+        del load, message, peers
+        gc.collect()
+        return (_resident() - before) / count
+
+    @defer.inlineCallbacks
+    def close(self):
+        yield self.archiver.close()
+        self.storage.close()
+
+    def _flood(self, load, to=None):
+        done, state = defer.Deferred(), {"sent": 0, "back": 0}
+
+        def back(_):
+            state["back"] += 1
+            if state["back"] == len(load):
+                done.callback(None)
+
+        def burst():
+            for _ in range(BURST):
+                if state["sent"] == len(load) or state["sent"] - state["back"] > OUTSTANDING:
+                    break
+                number = state["sent"]
+                state["sent"] += 1
+                self._hand_over(number if to is None else to, load[number]).addCallback(back)
+            if state["sent"] < len(load):
+                self.reactor.callLater(0, burst)
+
+        burst()
+        return done
+
+    def _hand_over(self, number, message):
+        jid = self.jids[number % len(self.jids)]
+        return self.archiver.message(jid, Direction.FROM, message, time.time_ns() // 1000)
+
+    def _database_cpu(self):
+        family = [self.postmaster, *_children(self.postmaster)]
+        return sum(map(_cpu, family))
+
+    def _octets(self):
+        with closing(psycopg2.connect(self.dsn)) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c"
+                " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relkind = 'r'"
+            )
+            return int(cursor.fetchone()[0])
+
+
+def _cpu(pid):
+    """Seconds of CPU a process has used, its ended children included."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(int(fields[n]) for n in (11, 12)) / _TICKS
+
+
+def _children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
