@@ -20,7 +20,7 @@ from twisted.words.xish import domish
 
 from archive_crypt.conversations import Arrival, Conversation, Conversations, Sealing, Works
 from archive_crypt.copies import Copies
-from archive_crypt.core import conversation, items, policy, rsm, stanzas
+from archive_crypt.core import conversation, items, policy, rsm, stanzas, times
 from archive_crypt.core.stanzas import AutoRequest, ListRequest, RetrieveRequest
 from archive_crypt.crypto import publickeys
 from archive_crypt.crypto.publickeys import PublicKey
@@ -246,7 +246,10 @@ class Archiver:
             return self._skip("copy")
         if owner.sealing is not None and not owner.sealing.keys:
             return self._refuse(recorder, NoUsableKey(), "no key")
-        at = items.said_at(copy.element, copy.when, (recorder.jid.host, peer.key))
+        # Milliseconds are as much as clients keep, and three octets less in each sealed item.
+        at = times.floor_to_millisecond(
+            items.said_at(copy.element, copy.when, (recorder.jid.host, peer.key))
+        )
         done = owner.conversations.record(Arrival(peer, content, at, owner.sealing))
         return done.addCallbacks(self._archived, self._unarchived, errbackArgs=(recorder,))
 

@@ -49,6 +49,9 @@ def _run(dsn, options, failures):
 
 @defer.inlineCallbacks
 def _measure(dsn, options):
+    bench = Bench(dsn, reactor, _postmaster(dsn))
+    octets = yield bench.open_collections(options.collections)  # first, while memory is fresh
+    yield bench.close()
     print(_machine(dsn))
     print()
     print(f"{options.messages} messages, bodies of 60 characters (median), sealed for one RSA-3072 key")
@@ -65,9 +68,6 @@ def _measure(dsn, options):
     _row("CPU s per 1000 messages: archive", found, lambda f: f"{f['own']:.3f}")
     _row("CPU s per 1000 messages: PostgreSQL", found, lambda f: f"{f['database']:.3f}")
     _row("octets on disk a message", found, lambda f: f"{f['octets']:.0f}")
-    bench = Bench(dsn, reactor, _postmaster(dsn))
-    octets = yield bench.open_collections(options.collections)
-    yield bench.close()
     print(f"memory an open sealed collection ({options.collections} open), octets: {octets:,.0f}")
 
 
@@ -105,9 +105,9 @@ def _postmaster(dsn):
 
 def _machine(dsn):
     with closing(psycopg2.connect(dsn)) as connection:
-        version = connection.server_version
+        version = "{}.{}".format(*divmod(connection.server_version, 10000))
     return (
-        f"{date.today()}, Python {platform.python_version()}, PostgreSQL {version // 10000}.{version % 10000},"
+        f"{date.today()}, Python {platform.python_version()}, PostgreSQL {version},"
         f" {os.cpu_count()} cores, {_processor()}, fsync on"
     )
 

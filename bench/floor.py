@@ -46,7 +46,8 @@ def copy(dsn: str, written: list[tuple[int, int, int, int, bytes]]) -> float:
         buffer.write(b"\xff\xff")
         buffer.seek(0)
         columns = "owner, collection, number, key, at, content"
-        cursor.copy_expert(f"COPY item ({columns}) FROM STDIN (FORMAT binary)", buffer)
+        size = buffer.getbuffer().nbytes
+        cursor.copy_expert(f"COPY item ({columns}) FROM STDIN (FORMAT binary)", buffer, size)
 
     return _timed(dsn, written, one)
 

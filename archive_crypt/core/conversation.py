@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from twisted.words.xish import domish
 
-from archive_crypt.core import jids, policy
+from archive_crypt.core import jids, policy, tree
 from archive_crypt.model import Direction
 
 
@@ -114,7 +114,7 @@ def renamed(with_: str, settled: bool, peer: str) -> tuple[str, bool]:
 
 
 def _thread(message: domish.Element) -> str | None:
-    for child in message.elements():
-        if child.name == "thread" and child.children and isinstance(child.children[0], str):
-            return child.children[0].strip(" \t\r\n") or None
+    for child in tree.children(message):
+        if child.name == "thread":
+            return tree.text(child).strip(" \t\r\n") or None
     return None

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
 from twisted.words.xish import domish
 
-from archive_crypt.core import times
+from archive_crypt.core import times, tree
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import Direction, Micros, PlainItem, SaveMode
@@ -25,8 +26,6 @@ _DELAY = "urn:xmpp:delay"
 _EME = "urn:xmpp:eme:0"
 _STANZA = {"jabber:client", "jabber:server", "jabber:component:accept", None}
 _HARMFUL = frozenset("'\"<>& \t\r\n")
-#: A raw carriage return would come back as a newline.
-_CARRIAGE_RETURN = {"\r": "&#13;"}
 _XML_LANG = ("http://www.w3.org/XML/1998/namespace", "lang")
 
 
@@ -61,15 +60,15 @@ def content(message: domish.Element, direction: Direction, mode: SaveMode, name:
     the body of such a message says nothing (XEP-0374). With SaveMode.MESSAGE every child.
     `name`: the sender's nickname in a room.
     """
-    parts = [_child(child) for child in _kept(message, mode) if _is_harmless(child)]
+    parts = "".join([_child(child) for child in _kept(message, mode)])
     label = f" name={quoteattr(name)}" if name else ""
-    return f"<{direction.value}{label}>{''.join(parts)}</{direction.value}>"
+    return f"<{direction.value}{label}>{parts}</{direction.value}>"
 
 
 def said_at(message: domish.Element, when: Micros, trusted: Collection[str]) -> Micros:
     """When a message was said that came by at `when`: earlier, if one of the `trusted` JIDs (the
     server that kept it, the room that replays it) delayed it (XEP-0203)."""
-    for child in message.elements():
+    for child in tree.children(message):
         if child.uri == _DELAY and child.name == "delay" and child.getAttribute("from") in trusted:
             try:
                 return min(when, times.parse(child.getAttribute("stamp") or ""))
@@ -86,7 +85,7 @@ def sealed(content: str, namespace: str, at: Micros, start: Micros, bound: Bound
     tag, rest = _split(content)
     return (
         f"<{tag} xmlns='{namespace}' secs='{times.whole_seconds(at, start)}' utc='{times.render(at)}'"
-        f" xmlns:b='{BOUND}' b:of={quoteattr(_write_bound(bound))}{rest}"
+        f" xmlns:b='{BOUND}' b:of={_write_bound(bound)}{rest}"
     ).encode()
 
 
@@ -131,24 +130,29 @@ def read(element: etree._Element) -> ReadItem:
 
 
 def _kept(message: domish.Element, mode: SaveMode) -> list[domish.Element]:
-    children = list(message.elements())
+    children = tree.children(message)
     if mode is SaveMode.MESSAGE:
         return children
-    openpgp = any(child.uri == _OPENPGP for child in children)
-    return [
-        child
-        for child in children
-        if (child.name == "body" and child.uri in _STANZA) or (openpgp and child.uri in (_OPENPGP, _EME))
-    ]
+    openpgp = any([child.uri == _OPENPGP for child in children])
+    return [child for child in children if _is_body(child) or (openpgp and child.uri in (_OPENPGP, _EME))]
+
+
+def _is_body(child: domish.Element) -> bool:
+    return bool(child.name == "body" and child.uri in _STANZA)
 
 
 def _child(child: domish.Element) -> str:
-    if child.name != "body" or child.uri not in _STANZA:
-        return str(child.toXml(defaultUri=""))
+    if not _is_body(child):
+        return str(child.toXml(defaultUri="")) if _is_harmless(child) else ""
     language = child.attributes.get(_XML_LANG)
     label = f" xml:lang={quoteattr(language)}" if language else ""
-    text = "".join(part for part in child.children if isinstance(part, str))
-    return f"<body{label}>{escape(text, _CARRIAGE_RETURN)}</body>"
+    return f"<body{label}>{_escaped(tree.text(child))}</body>"
+
+
+def _escaped(text: str) -> str:
+    """Text as XML has it; a raw carriage return would come back as a newline."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("\r", "&#13;")
 
 
 def _is_harmless(child: domish.Element) -> bool:
@@ -157,7 +161,7 @@ def _is_harmless(child: domish.Element) -> bool:
     names = [child.uri, *(name[0] for name in child.attributes if isinstance(name, tuple))]
     if any(name and not _HARMFUL.isdisjoint(name) for name in (*names, *child.localPrefixes.values())):
         return False
-    return all(_is_harmless(grandchild) for grandchild in child.elements())
+    return all(_is_harmless(grandchild) for grandchild in tree.children(child))
 
 
 def _split(content: str) -> tuple[str, str]:
@@ -177,7 +181,13 @@ def _bodies(element: etree._Element) -> Iterator[tuple[str | None, str]]:
 
 def _write_bound(bound: Bound) -> str:
     """Four words in one attribute, as each sealed item pays for them: none of them has a space."""
-    return f"{bound.key_name} {bound.number} {times.render(bound.start)} {bound.with_}"
+    start = times.render(bound.start)
+    return f"'{bound.key_name} {bound.number} {start} {_quoted(bound.with_)}'"
+
+
+@lru_cache(maxsize=1024)  # every message of a conversation asks for the same
+def _quoted(text: str) -> str:
+    return escape(text, {"'": "&apos;"})
 
 
 def _bound(element: etree._Element) -> Bound | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from twisted.words.xish import domish
 
+from archive_crypt.core import tree
 from archive_crypt.model import Direction, SaveMode
 
 _HINTS = "urn:xmpp:hints"
@@ -50,12 +51,15 @@ def judge(message: domish.Element, direction: Direction, mode: SaveMode) -> tupl
     if kind == "groupchat" and direction is Direction.TO:
         return False, "sent to a room"  # the room delivers it back to its sender (XEP-0136 5.6)
     has_content = has_store_hint = False
-    for child in message.elements():
+    for child in tree.children(message):
+        if child.name == "body":
+            has_content = has_content or bool(tree.text(child))
+            continue
         reason = _forbids(child)
         if reason is not None:
             return False, reason
-        has_content = has_content or _is_content(child)
-        has_store_hint = has_store_hint or (child.name == "store" and child.uri == _HINTS)
+        has_content = has_content or (child.uri == _OPENPGP and child.name == "openpgp")
+        has_store_hint = has_store_hint or (child.uri == _HINTS and child.name == "store")
     if has_content:
         return True, "content"
     if has_store_hint and mode is SaveMode.MESSAGE:
@@ -71,10 +75,8 @@ def is_too_large(content: str) -> bool:
 
 
 def is_room_private(message: domish.Element) -> bool:
-    """Whether a message is a private one through a room, whose resource is the person."""
-    return message.getAttribute("type") != "groupchat" and any(
-        child.name == "x" and child.uri == _MUC_USER for child in message.elements()
-    )
+    """Whether a message, no groupchat, is a private one through a room: its resource is the person."""
+    return any([child.uri == _MUC_USER and child.name == "x" for child in tree.children(message)])
 
 
 def _forbids(child: domish.Element) -> str | None:
@@ -96,15 +98,9 @@ def _forbids(child: domish.Element) -> str | None:
 
 def _negotiates(feature: domish.Element) -> bool:
     return any(
-        str(value) in _NEGOTIATION
+        tree.text(value) in _NEGOTIATION
         for form in feature.elements(_DATA_FORM, "x")
         for field in form.elements(_DATA_FORM, "field")
         if field.getAttribute("var") == "FORM_TYPE"
         for value in field.elements(_DATA_FORM, "value")
     )
-
-
-def _is_content(child: domish.Element) -> bool:
-    if child.uri == _OPENPGP and child.name == "openpgp":
-        return True
-    return bool(child.name == "body" and any(isinstance(part, str) and part for part in child.children))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import MILLISECOND, SECOND, Micros
@@ -49,12 +50,16 @@ def render(moment: Micros) -> str:
     A fraction appears only if there is one: of three digits when that is enough, else of six.
     """
     whole, fraction = divmod(moment, SECOND)
-    text = (_NAIVE_EPOCH + timedelta(seconds=whole)).isoformat()
     if not fraction:
-        return f"{text}Z"
+        return f"{_whole(whole)}Z"
     if fraction % MILLISECOND:
-        return f"{text}.{fraction:06}Z"
-    return f"{text}.{fraction // MILLISECOND:03}Z"
+        return f"{_whole(whole)}.{fraction:06}Z"
+    return f"{_whole(whole)}.{fraction // MILLISECOND:03}Z"
+
+
+@lru_cache(maxsize=1024)  # every message of a second asks for the same
+def _whole(seconds: int) -> str:
+    return (_NAIVE_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def floor_to_millisecond(moment: Micros) -> Micros:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 
+from archive_crypt.crypto.nonces import nonce
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.errors import NotImplementedHere, UnusableKey
 
@@ -100,13 +100,13 @@ def _padding(algorithm: str) -> AsymmetricPadding:
 
 
 def _seal_gcm(key: memoryview, plaintext: bytes) -> bytes:
-    nonce = os.urandom(NONCE_SIZE)
+    iv = nonce(NONCE_SIZE)
     # Made for this call and dropped: a living object keeps two expanded keys on the ordinary heap.
-    return nonce + AESGCM(key).encrypt(nonce, plaintext, None)
+    return iv + AESGCM(key).encrypt(iv, plaintext, None)
 
 
 def _seal_cbc(key: memoryview, plaintext: bytes) -> bytes:
-    vector = os.urandom(BLOCK_SIZE)
+    vector = nonce(BLOCK_SIZE)
     encryptor = Cipher(AES(key), CBC(vector)).encryptor()
     return vector + encryptor.update(plaintext + _pad(len(plaintext))) + encryptor.finalize()
 

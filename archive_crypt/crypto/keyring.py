@@ -6,7 +6,7 @@ Nothing here hands out the octets of a key, and nothing here knows collections o
 from __future__ import annotations
 
 import contextlib
-import uuid
+import secrets
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -31,7 +31,8 @@ class DataKey:
     __slots__ = ("_sealed", "algorithm", "name")
 
     def __init__(self, algorithm: str) -> None:
-        self.name = f"srv-{uuid.uuid4()}"
+        # 128 random bits. Short, as every sealed item carries the name.
+        self.name = f"srv-{secrets.token_urlsafe(16)}"
         self.algorithm = algorithm
         self._sealed = 0
 

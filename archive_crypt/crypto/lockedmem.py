@@ -39,6 +39,19 @@ _getrandom.restype = ctypes.c_ssize_t
 _getrandom.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint)
 
 
+#: How often this process has been forked off: a page of another count belongs to a forebear.
+#: (os.getpid() says the same, but asks the kernel, with every item that is sealed.)
+_generation = 0
+
+
+def _forked() -> None:
+    global _generation
+    _generation += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class KeyPage:
     """One page of SLOTS slots of SLOT_SIZE octets; `kind` is SECRET or LOCKED.
 
@@ -50,7 +63,7 @@ class KeyPage:
 
     def __init__(self, kind: str, address: int) -> None:
         self.kind = kind
-        self._owner = os.getpid()
+        self._owner = _generation
         page = memoryview((ctypes.c_ubyte * PAGE_SIZE).from_address(address)).cast("B")
         self._slots = tuple(page[i : i + SLOT_SIZE] for i in range(0, PAGE_SIZE, SLOT_SIZE))
         self._close = weakref.finalize(self, _discard, address, (page, *self._slots), self._owner)
@@ -62,7 +75,7 @@ class KeyPage:
 
         :raises KeyDestroyed: the page is closed, or another process made it.
         """
-        if self._owner != os.getpid() or not self._close.alive:
+        if self._owner != _generation or not self._close.alive:
             raise KeyDestroyed
         return self._slots[index]
 
@@ -145,7 +158,7 @@ def _protect(address: int, kind: str) -> KeyPage:
 
 
 def _discard(address: int, views: tuple[memoryview, ...], owner: int) -> None:
-    if os.getpid() != owner:
+    if _generation != owner:
         return  # a forked child has no such page, perhaps something of its own at that address
     wipe(views[0])
     for view in views:

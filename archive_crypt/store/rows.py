@@ -131,7 +131,9 @@ class Rows:
         buffer.write(_TRAILER)
         buffer.seek(0)
         columns = "owner, collection, number, key, at, content"
-        cursor.copy_expert(f"COPY item ({columns}) FROM STDIN (FORMAT binary)", buffer)
+        # In one piece: between its pieces psycopg2 gives up the GIL and has to wait for it again.
+        size = buffer.getbuffer().nbytes
+        cursor.copy_expert(f"COPY item ({columns}) FROM STDIN (FORMAT binary)", buffer, size)
 
     def _number(self, cursor: Any, owner: int, collection: int, name: str) -> int:
         number = self._numbers.get((owner, collection, name))

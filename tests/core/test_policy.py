@@ -96,8 +96,7 @@ def test_copying_hint_is_none():
 
 
 def test_private_message_in_a_room():
-    """A private message through a room is told by its mark, and is no groupchat."""
+    """A private message through a room is told by its mark."""
     mark = "<x xmlns='http://jabber.org/protocol/muc#user'/>"
     assert is_room_private(element(f"<message type='chat'>{mark}</message>"))
-    assert not is_room_private(element(f"<message type='groupchat'>{mark}</message>"))
     assert not is_room_private(element("<message type='chat'/>"))

@@ -22,7 +22,9 @@ def opened_by_xmlsec(page, private_key):
     page = etree.fromstring(etree.tostring(page))
     xmlsec.tree.add_ids(page, ["Id"])
     manager = xmlsec.KeysManager()
-    manager.add_key(xmlsec.Key.from_memory(opening.dump(private_key, None), xmlsec.constants.KeyDataFormatPem))
+    manager.add_key(
+        xmlsec.Key.from_memory(opening.dump(private_key, None), xmlsec.constants.KeyDataFormatPem)
+    )
     for data in page.findall(f"{{{xmlsec.constants.EncNs}}}EncryptedData"):
         xmlsec.EncryptionContext(manager).decrypt(data)
     return [body.text for body in page.iter("{*}body")]
