@@ -247,9 +247,7 @@ class Archiver:
         if owner.sealing is not None and not owner.sealing.keys:
             return self._refuse(recorder, NoUsableKey(), "no key")
         # Milliseconds are as much as clients keep, and three octets less in each sealed item.
-        at = times.floor_to_millisecond(
-            items.said_at(copy.element, copy.when, (recorder.jid.host, peer.key))
-        )
+        at = times.floor_to_millisecond(items.said_at(copy.element, copy.when, (recorder.jid.host, peer.key)))
         done = owner.conversations.record(Arrival(peer, content, at, owner.sealing))
         return done.addCallbacks(self._archived, self._unarchived, errbackArgs=(recorder,))
 

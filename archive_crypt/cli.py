@@ -138,7 +138,7 @@ def _run(options: argparse.Namespace) -> None:
 def _demo(options: argparse.Namespace) -> int:
     from archive_crypt.demo import main as tell
 
-    return tell()
+    return int(tell())
 
 
 def _first_line(error: psycopg2.Error) -> str:

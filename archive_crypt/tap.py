@@ -3,6 +3,8 @@ it in another way. Everything is made when the service starts, in the process th
 key pages do not survive the fork of a daemon.
 """
 
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 from collections.abc import Generator
@@ -38,7 +40,7 @@ class Options(usage.Options):
             raise usage.UsageError("Say which configuration: --config FILE")
 
 
-class ArchiveService(Service):  # type: ignore[misc]
+class ArchiveService(Service):
     """The embedded XMPP server with its archive. `address` is where it listens, once started."""
 
     log = Logger()
@@ -63,7 +65,8 @@ class ArchiveService(Service):  # type: ignore[misc]
         host = config.host
         tls = server_tls(Path(host.data), host.domain)
         self._server = EmbeddedServer(reactor, host.domain, host.users, tls=tls, archive=plug)
-        self.address = self._server.listen(host.port, host.interface).getHost()
+        listening: Any = self._server.listen(host.port, host.interface)
+        self.address = listening.getHost()
 
     @inlineCallbacks
     def stopService(self) -> Generator[Deferred[Any], Any, None]:

@@ -31,7 +31,8 @@ def run(data: Path, port: int, as_json: bool) -> None:
     """
     data.mkdir(parents=True, exist_ok=True)
     with (data / "archive.log").open("a") as log:
-        globalLogBeginner.beginLoggingTo([textFileLogObserver(log)], redirectStandardIO=False)
+        observer: Any = textFileLogObserver(log)
+        globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
         with EmbeddedPostgres(data / "postgres") as dsn:
             migrate(dsn)
             host = Host(DOMAIN, port=port, data=str(data / "tls"), users={user: user for user in USERS})

@@ -133,7 +133,7 @@ def _kept(message: domish.Element, mode: SaveMode) -> list[domish.Element]:
     children = tree.children(message)
     if mode is SaveMode.MESSAGE:
         return children
-    openpgp = any([child.uri == _OPENPGP for child in children])
+    openpgp = any(child.uri == _OPENPGP for child in children)
     return [child for child in children if _is_body(child) or (openpgp and child.uri in (_OPENPGP, _EME))]
 
 

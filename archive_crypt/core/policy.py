@@ -76,7 +76,7 @@ def is_too_large(content: str) -> bool:
 
 def is_room_private(message: domish.Element) -> bool:
     """Whether a message, no groupchat, is a private one through a room: its resource is the person."""
-    return any([child.uri == _MUC_USER and child.name == "x" for child in tree.children(message)])
+    return any(child.uri == _MUC_USER and child.name == "x" for child in tree.children(message))
 
 
 def _forbids(child: domish.Element) -> str | None:

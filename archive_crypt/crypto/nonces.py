@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any
 
 #: getrandom(2) without giving up the GIL, which os.urandom does for the microsecond it takes: a
 #: second thread (the writer's) then takes it, and the reactor's waits to have it back. With each
 #: message, that was a third of all the time that recording took.
+_getrandom: Any
 try:
     _getrandom = ctypes.PyDLL(None).getrandom
     _getrandom.restype = ctypes.c_ssize_t

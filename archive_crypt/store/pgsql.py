@@ -6,12 +6,13 @@ is in `rows`; here are the pools, the reads, and what a database's failure is ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import psycopg2
 from twisted.enterprise import adbapi
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -46,6 +47,21 @@ _COLLECTION = (
 )
 
 
+class _Connection(adbapi.Connection):
+    """One that is broken is given up in silence; the next transaction gets another."""
+
+    def rollback(self) -> None:
+        connection: Any = self._connection
+        try:
+            connection.rollback()
+        except psycopg2.Error:
+            self._pool.disconnect(connection)
+
+
+class _Pool(adbapi.ConnectionPool):
+    connectionFactory = _Connection
+
+
 class PgStorage:
     """A `Storage` on the PostgreSQL database that `dsn` names, its schema migrated.
 
@@ -56,6 +72,7 @@ class PgStorage:
 
     def __init__(self, dsn: str, reactor: Any, readers: int = 4) -> None:
         self._rows = Rows()
+        self._most_tries = readers + 1
         self._writer = self._pool(dsn, reactor, 1, readonly=False)
         self._readers = self._pool(dsn, reactor, readers, readonly=True)
 
@@ -68,18 +85,18 @@ class PgStorage:
         return self._run(self._writer, self._rows.apply, changes, again)
 
     def auto(self, owner: str) -> Deferred[AutoState]:
-        return self._run(self._readers, self._auto, owner)
+        return self._read(self._auto, owner)
 
     def collections(self, owner: str, which: ListFilter, window: Window) -> Deferred[Page[Collection]]:
-        return self._run(self._readers, self._collections, owner, which, window)
+        return self._read(self._collections, owner, which, window)
 
     def page(
         self, owner: str, with_: str, start: Micros, window: Window, recipients: Sequence[str]
     ) -> Deferred[CollectionPage]:
-        return self._run(self._readers, self._page, owner, with_, start, window, recipients)
+        return self._read(self._page, owner, with_, start, window, recipients)
 
     def plain_items(self, owner: str, collection: int, after: int, limit: int) -> Deferred[list[PlainItem]]:
-        return self._run(self._readers, self._plain_items, owner, collection, after, limit)
+        return self._read(self._plain_items, owner, collection, after, limit)
 
     def vacuum(self) -> Deferred[None]:
         d: Deferred[None] = self._writer.runWithConnection(self._vacuum)
@@ -194,6 +211,19 @@ class PgStorage:
         finally:
             connection.set_session(autocommit=False)
 
+    @inlineCallbacks
+    def _read(self, twin: Callable[..., T], *args: Any) -> Generator[Deferred[T], T, T]:
+        """Read, again if need be: after a restart of the database each connection fails once."""
+        for tries in itertools.count(1):
+            try:
+                found = yield self._run(self._readers, twin, *args)
+            except StorageUnavailable:
+                if tries >= self._most_tries:
+                    raise
+            else:
+                return found
+        raise AssertionError("unreachable")
+
     def _run(self, pool: Any, twin: Callable[..., T], *args: Any) -> Deferred[T]:
         d: Deferred[T] = pool.runInteraction(twin, *args)
         return d.addErrback(self._translate)
@@ -203,7 +233,7 @@ class PgStorage:
         error: Any = failure.value
         if isinstance(error, ArchiveError):
             return failure
-        if isinstance(error, adbapi.ConnectionLost) or _may_pass(error):
+        if _may_pass(error):
             self.log.warn("the database is unavailable: {kind}", kind=_kind(error))
             raise StorageUnavailable from None
         self.log.error("the database refused a change: {kind}", kind=_kind(error))
@@ -217,13 +247,12 @@ class PgStorage:
                 cursor.execute(f"SET statement_timeout = '{_STATEMENT_TIMEOUT}s'")
             connection.commit()
 
-        return adbapi.ConnectionPool(  # type: ignore[no-untyped-call]
+        return _Pool(  # type: ignore[no-untyped-call]
             "psycopg2",
             dsn,
             cp_reactor=reactor,
             cp_min=1,
             cp_max=size,
-            cp_reconnect=True,
             cp_openfun=opened,
             connect_timeout=_CONNECT_TIMEOUT,
             application_name="archive_crypt",

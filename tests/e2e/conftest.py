@@ -98,7 +98,7 @@ def serve(dsn, tls_folder):
 
     services = []
 
-    def start(**settings):
+    def start(dsn=dsn, **settings):
         host = Host(DOMAIN, port=0, data=str(tls_folder), users=USERS)
         service = ArchiveService(Config(Database(dsn), Settings(**settings), host), reactor)
         service.startService()
@@ -121,11 +121,11 @@ def login(tls_folder):
     """A function that logs a user in at a service, over TLS, by SCRAM."""
     clients = []
 
-    async def start(service, user, resource="slix", presence=True):
+    async def start(service, user, resource="slix", presence=True, ca=None):
         xmpp = ClientXMPP(f"{user}@{DOMAIN}/{resource}", USERS[user])
         clients.append(xmpp)
         xmpp.enable_direct_tls = False
-        xmpp.ca_certs = certificate_path(tls_folder, DOMAIN)
+        xmpp.ca_certs = ca or certificate_path(tls_folder, DOMAIN)
         for plugin in ("xep_0030", "xep_0199"):
             xmpp.register_plugin(plugin)
         started = awaited(xmpp.wait_until("session_start", PATIENCE))
