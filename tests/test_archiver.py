@@ -8,12 +8,12 @@ from lxml import etree
 from archive_crypt import conversations
 from archive_crypt.archiver import TooLarge
 from archive_crypt.core import policy
-from archive_crypt.core.dialect import F
+from archive_crypt.core.dialect import DIALECTS, F
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.errors import ArchiveBusy, LockedMemoryUnavailable, NoUsableKey, StorageUnavailable
 from archive_crypt.model import SECOND, AutoState, SuppliedKey
 from archive_crypt.recorder import MOST_WAITING
-from archive_crypt.store.interfaces import SetAuto
+from archive_crypt.store.interfaces import Open, SetAuto
 from archive_crypt.store.memory import MemoryStorage
 from tests.kit import LAPTOP, House, key_info, opened
 
@@ -233,6 +233,7 @@ def test_memory_runs_out_later():
     assert outcome(stream.says(said())) is True
 
 
+@pytest.mark.clause("0241-3-07")
 def test_lasting_keys_that_are_too_short_now():
     """If no lasting key may be used any more, nothing is archived, least of all in clear."""
     storage = MemoryStorage()
@@ -244,6 +245,7 @@ def test_lasting_keys_that_are_too_short_now():
     assert count(stream.ask(LIST)) == 0
 
 
+@pytest.mark.clause("0241-3-09")
 @pytest.mark.parametrize("end", ["silence", "off", "plain", "leave", "close"])
 def test_keys_die_with_their_collections(end):
     """A data key is destroyed by silence, auto off, encryption off, the last stream's end, and shutdown."""
@@ -378,6 +380,63 @@ def test_close_does_not_wait_for_ever():
         house.passes(1)
     assert lost == [2]  # the collection and its item
     gc.collect()
+
+
+@pytest.mark.clause("0136-manage-retrieve-05")
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=["V", "T", "F"])
+def test_an_empty_collection(dialect):
+    """A collection without items is an empty <chat/> with its attributes, and no <set/>."""
+    house = House()
+    stream = house.stream(ORCHARD)
+    house.storage.apply([Open(ROMEO, 1, CHAMBER, house.now())])
+    page = stream.ask(RETRIEVE.replace(F.namespace, dialect.namespace))[0]
+    assert (page.tag, len(page)) == (f"{{{dialect.namespace}}}chat", 0)
+    assert (page.get("with"), page.get("start")) == (CHAMBER, "2026-11-21T10:00:00Z")
+    assert page.get("version") == ("0" if dialect.versioned else None)
+
+
+@pytest.mark.clause("rsm-15")
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=["V", "T", "F"])
+def test_paging_while_the_archive_grows(dialect):
+    """Paging forwards shows everything that was there exactly once, though more comes meanwhile."""
+    house = House()
+    stream = house.stream(ORCHARD)
+    stream.ask(PLAIN)
+
+    def say(n):
+        stream.says(f"<message to='peer{n}@capulet.lit' type='chat'><body>x</body></message>")
+        house.passes(1)
+
+    for n in range(20):
+        say(n)
+    seen, after = [], ""
+    while True:
+        page = stream.ask(
+            f"<iq type='get' id='p'><list xmlns='{dialect.namespace}'>"
+            f"<set xmlns='http://jabber.org/protocol/rsm'><max>3</max>{after}</set></list></iq>"
+        )[0]
+        seen += [chat.get("with") for chat in page.findall(f"{{{dialect.namespace}}}chat")]
+        if not page.findtext(".//{*}last"):
+            break
+        after = f"<after>{page.findtext('.//{*}last')}</after>"
+        if len(seen) < 20:
+            say(100 + len(seen))
+    assert seen[:20] == [f"peer{n}@capulet.lit" for n in range(20)]
+    assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.clause("INT-14")
+def test_results_come_after_commit():
+    """The result of a lasting change is sent when it is durable, not before."""
+    house = House()
+    stream = house.stream(ORCHARD)
+    gate, waiting = house.storage.apply, []
+    house.storage.apply = lambda changes, again=False: _hold(waiting, gate, changes)
+    lasting = PLAIN.replace("save='true'", "save='true' scope='global'")
+    assert stream.ask(lasting) is None
+    waiting.pop().callback(None)
+    house.settle()
+    assert stream.received[-1].get("type") == "result"
 
 
 def test_no_plaintext_in_what_waits():

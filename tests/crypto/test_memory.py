@@ -92,6 +92,7 @@ def test_the_search_finds_a_key_that_is_kept_the_plain_way(private_key):
     assert expected | {f"round key {number}" for number in range(2, 15)} <= set(found)
 
 
+@pytest.mark.clause("0241-3-09", "0241-3-10")
 @pytest.mark.usefixtures("memfd_secret")
 @pytest.mark.parametrize(("seal", "wrap"), WAYS)
 def test_a_key_in_secret_memory_is_never_seen(private_key, seal, wrap):
@@ -105,6 +106,7 @@ def test_a_key_in_secret_memory_is_never_seen(private_key, seal, wrap):
     assert alive.octets > 10_000_000
 
 
+@pytest.mark.clause("0241-3-09", "0241-3-10")
 @pytest.mark.parametrize(("seal", "wrap"), WAYS)
 def test_a_key_in_locked_memory_is_there_once_and_then_gone(private_key, seal, wrap):
     """With mlock the key is seen in its slot and nowhere else; destroyed, it is nowhere."""

@@ -24,6 +24,7 @@ SECRET = "Wherefore art thou Romeo"
 LIST = f"<list xmlns='{F.namespace}'/>"
 
 
+@pytest.mark.clause("0136-disco-01", "0136-disco-02", "0241-7-02", "rsm-17")
 @ensureDeferred
 async def test_discovery(service, login):
     """The archive's features are announced by the server and by the account, in all dialects."""
@@ -42,6 +43,7 @@ async def test_discovery(service, login):
         } <= set(features)
 
 
+@pytest.mark.clause("0136-disco-03", "0241-3-15", "0241-7-02")
 @ensureDeferred
 async def test_encryption_is_not_announced_where_it_is_not_offered(serve, login):
     """An operator who forbids encrypted archives does not announce them."""
@@ -50,6 +52,7 @@ async def test_encryption_is_not_announced_where_it_is_not_offered(serve, login)
     assert not any("encrypt" in feature for feature in info["disco_info"]["features"])
 
 
+@pytest.mark.clause("0241-3-04", "0241-3-11")
 @ensureDeferred
 async def test_no_word_in_database_or_log(service, login, dsn):
     """Of a sealed conversation no word is in any table, as text or octets, nor in any log."""
@@ -72,6 +75,7 @@ async def test_no_word_in_database_or_log(service, login, dsn):
     assert SECRET not in repr(events)
 
 
+@pytest.mark.clause("0241-3-05")
 @ensureDeferred
 async def test_sealing_leaves_no_plain_row(service, login, dsn):
     """After encryption was turned on no row of what was being recorded is in clear any more."""
@@ -83,9 +87,13 @@ async def test_sealing_leaves_no_plain_row(service, login, dsn):
     await romeo.record((LAPTOP, "laptop"))
     assert search_tables(dsn, [SECRET, "a second line"])[1] == []
     (shown,) = await romeo.collections()
-    assert [item.bodies[0][1] for item in opened(await romeo.page(shown), LAPTOP)] == [SECRET, "a second line"]
+    assert [item.bodies[0][1] for item in opened(await romeo.page(shown), LAPTOP)] == [
+        SECRET,
+        "a second line",
+    ]
 
 
+@pytest.mark.clause("INT-08")
 @ensureDeferred
 async def test_two_resources_one_message(service, login):
     """A message that reaches two recording resources of a user is archived once, of two users once each."""
@@ -103,6 +111,7 @@ async def test_two_resources_one_message(service, login):
         assert [item.bodies for item in opened(await client.page(shown), LAPTOP)] == [((None, "once"),)]
 
 
+@pytest.mark.clause("INT-13")
 @ensureDeferred
 async def test_hostile_stream_alone_suffers(service, login):
     """A stanza too large ends its own stream; the archive of others goes on."""
@@ -148,6 +157,7 @@ async def test_database_away_and_back(own_postgres, serve, login, monkeypatch):
     assert texts == ["before", "while it is away"]
 
 
+@pytest.mark.clause("0241-3-09")
 @ensureDeferred
 async def test_stop_closes_everything(service, login):
     """When the service stops, streams end, collections are closed and every data key is destroyed."""
@@ -162,6 +172,7 @@ async def test_stop_closes_everything(service, login):
     assert len(keyring) == 0
 
 
+@pytest.mark.clause("INT-12", "0241-3-11")
 @ensureDeferred
 async def test_survives_kill(tmp_path, login):
     """What a list showed is there after kill -9, readable by its owner; what follows is a new collection."""

@@ -57,6 +57,7 @@ async def test_filtered_by_key_name(service, login):
         opened_by_xmlsec(page, LAPTOP)
 
 
+@pytest.mark.clause("0241-5-02", "0241-5-04")
 @ensureDeferred
 async def test_second_data_key_on_the_page(service, login):
     """A page with items under two data keys is opened as a whole."""

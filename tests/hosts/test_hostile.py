@@ -51,6 +51,7 @@ async def witness(server, connect):
         ),
     ],
 )
+@pytest.mark.clause("INT-13")
 @ensureDeferred
 async def test_hostile_stanza(server, connect, witness, data, expected):
     """A user who sends what is forbidden loses the stream, and nothing of it is delivered."""

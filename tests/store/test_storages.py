@@ -115,6 +115,7 @@ async def test_keys_by_recipient(storage):
     assert (found.keys, numbers(found)) == ({"k1": []}, [0])
 
 
+@pytest.mark.clause("0241-5-02", "0241-5-04")
 @ensureDeferred
 async def test_keys_of_the_page_only(storage):
     """Keys that no item of the page names are not returned; a second data key has its own."""
@@ -125,6 +126,7 @@ async def test_keys_of_the_page_only(storage):
     assert list((await paged(storage)).keys) == ["k1", "k2"]
 
 
+@pytest.mark.clause("0241-5-02")
 @ensureDeferred
 async def test_keys_in_other_collections(storage):
     """EncryptedKeys of a data key are found in whichever of the owner's collections they are."""

@@ -55,6 +55,7 @@ def test_one_answer_only():
     assert len(stream.received) == before
 
 
+@pytest.mark.clause("INT-13")
 @pytest.mark.parametrize("name", ["list", "auto", "bogus"])
 def test_deep_nesting(name):
     """A request nested ten thousand deep is a bad request, and the next one is answered."""

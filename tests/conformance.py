@@ -1,0 +1,115 @@
+"""Which test proves which clause: ``python -m tests.conformance`` writes tests/CONFORMANCE.rst.
+
+Dialogues name their clauses in a line of their own, Python tests in a ``clause`` mark.
+"""
+
+import ast
+import csv
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.dialogue import read_all
+
+TESTS = Path(__file__).parent
+DOCUMENT = TESTS / "CONFORMANCE.rst"
+
+HEAD = """\
+Conformance
+===========
+
+Every clause for servers in XEP-0136 (0.13 and 1.3.1), XEP-0241 and XEP-0059, and of our own for what
+they leave open (INT, D218, D374), that is in the scope so far; and the tests that prove it. V, T and F
+are the three archive namespaces: ``http://www.xmpp.org/extensions/xep-0136.html#ns``,
+``urn:xmpp:tmp:archive`` and ``urn:xmpp:archive``. Written by ``python -m tests.conformance``;
+``tests/test_conformance.py`` holds it to the tests.
+
+{proved} of {all} clauses are proved, {waiting} wait for a part that is still to come.
+
+.. list-table::
+   :header-rows: 1
+   :widths: 14 6 40 40
+
+   * - Clause
+     - In
+     - It says
+     - Proved by
+"""
+
+
+@dataclass
+class Clause:
+    """One clause, and by which test it is proved in which dialects."""
+
+    name: str
+    dialects: str
+    text: str
+    waits_for: str
+    proofs: list[tuple[str, str]]
+
+    @property
+    def missing(self):
+        """The dialects in which nothing proves it."""
+        return [
+            dialect for dialect in self.dialects if not any(dialect in proved for _, proved in self.proofs)
+        ]
+
+
+def clauses():
+    """Every clause with its proofs, in the order of the table."""
+    proofs = _proofs()
+    with (TESTS / "clauses.tsv").open() as table:
+        rows = list(csv.reader(table, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
+    known = [Clause(*row, proofs.pop(row[0], [])) for row in rows]
+    assert not proofs, f"proved, but not in clauses.tsv: {sorted(proofs)}"
+    return known
+
+
+def document():
+    """The text of CONFORMANCE.rst."""
+    every = clauses()
+    counts = {
+        "all": len(every),
+        "proved": sum(not clause.missing and not clause.waits_for for clause in every),
+        "waiting": sum(bool(clause.waits_for) for clause in every),
+    }
+    return HEAD.format(**counts) + "".join(map(_entry, every))
+
+
+def _entry(clause):
+    proofs = [f"{name} ({dialects})" for name, dialects in clause.proofs]
+    if clause.waits_for:
+        proofs.append(f"waits for {clause.waits_for}")
+    lines = "\n".join(
+        f"{'     - ' if n == 0 else '       '}| {proof}" for n, proof in enumerate(proofs or ["nothing"])
+    )
+    text = clause.text.replace("*", "\\*").replace("`", "").replace("|", "/")
+    return f"   * - {clause.name}\n     - {clause.dialects}\n     - {text}\n{lines}\n"
+
+
+def _proofs():
+    found = defaultdict(list)
+    for dialogue in read_all():
+        for name in dialogue.clauses:
+            found[name].append(
+                (f"dialogues/{dialogue.file}.txt: {dialogue.title}", "".join(dialogue.dialects))
+            )
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for function, names in _marked(path):
+            for name in names:
+                found[name].append((f"{path.relative_to(TESTS)}: {function}", "VTF"))
+    return found
+
+
+def _marked(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for mark in node.decorator_list:
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.clause":
+                    yield node.name, [ast.literal_eval(argument) for argument in mark.args]
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document())
+    sys.exit(0)
