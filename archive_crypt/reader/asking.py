@@ -1,0 +1,60 @@
+"""Passwords and passphrases: from a file, from the environment, or asked for at the terminal.
+
+Nothing here prints, logs or keeps one.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from archive_crypt.reader.failures import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a secret comes from: the first of `file` and the environment's `variable` that is there,
+    else the terminal. `option` is what the user is told to give instead."""
+
+    file: Path | None
+    variable: str
+    option: str
+
+    def get(self, prompt: str, *, twice: bool = False) -> str:
+        """The secret, never empty; `twice`: at the terminal it is asked for again, and compared.
+
+        :raises Problem: it is empty or cannot be had.
+        """
+        secret = self._given()
+        if secret is None:
+            secret = self._asked(prompt)
+            if twice and secret != self._asked(f"{prompt}, again"):
+                raise Problem("The two are not the same. Nothing was done.")
+        if not secret:
+            raise Problem(f"{prompt}: it is empty.")
+        return secret
+
+    def _given(self) -> str | None:
+        if self.file is None:
+            return os.environ.get(self.variable)
+        try:
+            return self.file.read_text().partition("\n")[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Problem(f"{self.file}: {_reason(error)}") from None
+
+    def _asked(self, prompt: str) -> str:
+        with warnings.catch_warnings():
+            # Without a terminal getpass would warn, and then read and show it in clear.
+            warnings.simplefilter("error", getpass.GetPassWarning)
+            try:
+                return getpass.getpass(f"{prompt}: ")
+            except (getpass.GetPassWarning, EOFError):
+                where = f"{self.option} FILE or {self.variable}"
+                raise Problem(f"{prompt}: there is no terminal to ask at; give {where}.") from None
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or "unreadable") if isinstance(error, OSError) else "it is not a text"

@@ -1,0 +1,229 @@
+"""A client's stream to its server: over verified TLS, logged in by SCRAM. Knows nothing of archives.
+
+There is no way to do without either: what asks for a password in clear is not the user's server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+from lxml import etree
+from slixmpp import JID, Callback, ClientXMPP, InvalidJID, Iq
+from slixmpp.util.sasl.client import saslprep
+from slixmpp.xmlstream.matcher.idsender import MatchIDSender
+
+from archive_crypt.reader.failures import NoConnection, NotUnderstood, Problem, Refused
+from archive_crypt.reader.protocol import parse
+
+#: Seconds until a login, or an answer, is waited for no longer.
+_PATIENCE = 30
+#: Seconds that the server has to end its side of the stream.
+_FAREWELL = 1
+
+#: Login without showing the password, not even to the server; -PLUS binds it to the TLS channel too.
+_MECHANISMS = {f"SCRAM-{hash_}{plus}" for hash_ in ("SHA-512", "SHA-256", "SHA-1") for plus in ("-PLUS", "")}
+
+_STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom to log in, and where: `host` and `port` None: where SRV records say. `ca` is a file of
+    certificates to trust instead of the system's."""
+
+    jid: str
+    host: str | None = None
+    port: int | None = None
+    ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        """:raises Problem: `jid` is no JID of a user."""
+        try:
+            valid = bool(JID(self.jid).user)
+        except InvalidJID:
+            valid = False
+        if not valid:
+            raise Problem(f"{self.jid!r} is not the JID of a user, such as romeo@example.org.")
+
+    @property
+    def bare(self) -> str:
+        """The account's own address."""
+        return str(JID(self.jid).bare)
+
+    @property
+    def domain(self) -> str:
+        """The server's address."""
+        return str(JID(self.jid).domain)
+
+
+class Connection:
+    """A stream that is logged in for as long as the ``async with`` lasts, or until `ask` fails."""
+
+    def __init__(self, account: Account, password: str) -> None:
+        """:raises Problem: the file of certificates, or the password, cannot be used."""
+        self.account = account
+        self._password = _checked(password)
+        self._trust = _trust(account.ca)
+        self._reason = ""
+
+    async def __aenter__(self) -> Connection:
+        """:raises NoConnection: it cannot be had; the text says why."""
+        loop = asyncio.get_running_loop()
+        #: What ended the login: None, or what went wrong. And what ended the stream.
+        self._login: asyncio.Future[str | None] = loop.create_future()
+        self._end: asyncio.Future[str] = loop.create_future()
+        self._client = self._make_client()
+        account = self.account
+        host = account.host or (account.domain if account.port else None)
+        self._client.connect(host, account.port or 5222)
+        try:
+            await asyncio.wait((self._login,), timeout=_PATIENCE)
+            _settle(self._login, f"{self._where()} did not complete the login within {_PATIENCE} s.")
+            failure = self._login.result()
+            if failure is not None:
+                raise NoConnection(failure)
+        except BaseException:  # cancelled by Ctrl-C too
+            self._client.cancel_connection_attempt()
+            self._client.abort()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._client.is_connected():
+            await self._client.disconnect(_FAREWELL, ignore_send_queue=True)
+
+    async def ask(
+        self, kind: Literal["get", "set"], request: str, to: str | None = None
+    ) -> etree._Element | None:
+        """The child of the answer to an iq of type `kind` ('get', 'set') with `request` in it; None
+        if it has none. Without `to` the user's account is asked.
+
+        :raises Refused: the answer is an error.
+        :raises NoConnection: the stream ended, or there is no answer.
+        :raises NotUnderstood: the answer is nested too deeply.
+        """
+        iq = self._client.make_iq(itype=kind, ito=to)
+        iq.xml.append(ElementTree.fromstring(request))  # noqa: S314 - it is our own
+        answer = await self._answer(iq)
+        if answer.get("type") == "error":
+            raise _refusal(answer)
+        return answer[0] if len(answer) else None
+
+    async def _answer(self, iq: Iq) -> etree._Element:
+        # Not by slixmpp's own iq.send: with an error whose condition it does not know, nothing happens there.
+        answered: asyncio.Future[Iq] = asyncio.get_running_loop().create_future()
+        name = f"answer {iq['id']}"
+        criteria = {"id": iq["id"], "self": self._client.boundjid, "peer": iq["to"]}
+        handler = Callback(name, MatchIDSender(criteria), lambda stanza: _settle(answered, stanza), once=True)
+        self._client.register_handler(handler)
+        self._client.send(iq)
+        await asyncio.wait((answered, self._end), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        if not answered.done():
+            self._client.remove_handler(name)
+            raise NoConnection(self._end.result() if self._end.done() else "The server does not answer.")
+        try:
+            # By the library's own writer, as slixmpp's drops attributes that have a namespace.
+            return parse(ElementTree.tostring(answered.result().xml))
+        except (etree.XMLSyntaxError, RecursionError):
+            raise NotUnderstood("The server's answer is nested too deeply.") from None
+
+    def _make_client(self) -> ClientXMPP:
+        client = ClientXMPP(
+            self.account.jid,
+            self._password,
+            plugin_config={"feature_mechanisms": {"use_mechs": set(_MECHANISMS)}},
+            ssl_context=self._trust,
+        )
+        client.enable_direct_tls = False
+        for event, handler in (
+            ("session_start", self._on_session),
+            ("connection_failed", self._on_connection_failed),
+            ("reconnect_delay", lambda _: self._fail(f"Cannot reach {self._where()}: {self._reason}.")),
+            ("ssl_invalid_chain", self._on_distrust),
+            ("failed_auth", self._on_failed_auth),
+            ("no_auth", self._on_no_login),
+            ("stream_error", self._on_stream_error),
+            ("disconnected", lambda _: self._fail(f"The server ended the connection{self._because()}.")),
+        ):
+            client.add_event_handler(event, handler)
+        return client
+
+    # What slixmpp tells.
+
+    def _on_session(self, _: Any) -> None:
+        # A server that skips TLS or the login itself, or binds no address, must not pass for ours.
+        secure = isinstance(self._client.socket, ssl.SSLObject | ssl.SSLSocket)
+        if not (secure and self._client.authenticated and self._client.boundjid.resource):
+            self._fail("The server skipped a step of the login, so it is not trusted.")
+        else:
+            _settle(self._login, None)
+
+    def _on_connection_failed(self, error: Any) -> None:
+        # There may be more addresses to try: `reconnect_delay` comes after the last.
+        self._reason = str(getattr(error, "strerror", None) or error)
+
+    def _on_distrust(self, error: Any) -> None:
+        why = getattr(error, "verify_message", None) or getattr(error, "reason", None) or "TLS failed"
+        self._fail(
+            f"The certificate of {self.account.domain} is not trusted: {why}. "
+            "If it is a server of your own, give its certificate with --ca FILE."
+        )
+
+    def _on_failed_auth(self, failure: Any) -> None:
+        # At the first no: to try the other mechanisms would be counted as more wrong passwords.
+        self._fail(
+            f"The server does not let {self.account.bare} in: {failure['condition']}. Check the password."
+        )
+
+    def _on_no_login(self, _: Any) -> None:
+        secure = isinstance(self._client.socket, ssl.SSLObject | ssl.SSLSocket)
+        lacks = "login by SCRAM" if secure else "TLS"
+        self._fail(f"{self._where()} offers no {lacks}, and the password is sent in no other way.")
+
+    def _on_stream_error(self, error: Any) -> None:
+        self._reason = f"{error['text']} ({error['condition']})" if error["text"] else str(error["condition"])
+
+    def _fail(self, text: str) -> None:
+        _settle(self._login, text)
+        _settle(self._end, text)
+
+    def _where(self) -> str:
+        return f"{self.account.host or self.account.domain} port {self.account.port or 5222}"
+
+    def _because(self) -> str:
+        return f": {self._reason}" if self._reason else ""
+
+
+def _settle(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _trust(ca: Path | None) -> ssl.SSLContext:
+    """Verifies the server's certificate and name, by `ca` alone if it is given."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise Problem(f"{ca}: {error.strerror or 'no certificate in it can be read'}") from None
+
+
+def _checked(password: str) -> str:
+    try:
+        saslprep(password)
+    except UnicodeError:
+        raise Problem("The password has characters that no password can have (RFC 4013).") from None
+    return password
+
+
+def _refusal(answer: etree._Element) -> Refused:
+    error = answer.find("{*}error")
+    children = [] if error is None else [child for child in error if isinstance(child.tag, str)]
+    text = next((child.text or "" for child in children if child.tag == f"{_STANZAS}text"), "")
+    conditions = (etree.QName(child) for child in children if child.tag != f"{_STANZAS}text")
+    named = (qname.localname for qname in conditions if f"{{{qname.namespace}}}" == _STANZAS)
+    return Refused(next(named, "undefined-condition"), text)

@@ -1,0 +1,149 @@
+"""The user's key files: made, never overwritten, and read. A private key leaves this computer in no way.
+
+What a key is, and what an encrypted file of it looks like, is `crypto`'s.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import os
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from archive_crypt.crypto import opening, publickeys
+from archive_crypt.crypto.opening import CannotReadKey, PrivateKey
+from archive_crypt.crypto.publickeys import PublicKey
+from archive_crypt.errors import UnusableKey
+from archive_crypt.reader.failures import Problem
+
+#: Asked for the passphrase of a file.
+Asker = Callable[[Path], bytes]
+
+_PUBLIC = "PUBLIC KEY-----"  # RFC 7468, 13
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A key pair that was made: its two files and the name of its public half."""
+
+    private: Path
+    public: Path
+    fingerprint: str
+
+
+def default_path() -> Path:
+    """Where the user's private key is kept: XDG_CONFIG_HOME, or ~/.config, /archive-reader/key.pem."""
+    configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    # The XDG specification has relative paths ignored.
+    folder = configured if configured.is_absolute() else Path.home() / ".config"
+    return folder / "archive-reader" / "key.pem"
+
+
+def public_path(private: Path) -> Path:
+    """Where the public half of a key file is kept: beside it."""
+    return private.with_name(f"{private.name}.pub")
+
+
+def check_free(private: Path) -> None:
+    """:raises Problem: one of a key pair's two files exists already."""
+    for path in (private, public_path(private)):
+        if os.path.lexists(path):
+            raise Problem(
+                f"{path} exists already, and no key is ever overwritten. Choose another with --out."
+            )
+
+
+def create(private: Path, bits: int, passphrase: bytes | None) -> KeyPair:
+    """Make a key pair; `passphrase` None leaves the private half in clear, readable by its owner only.
+
+    :raises Problem: a file exists or cannot be written, or a key cannot have so many bits.
+    """
+    check_free(private)
+    try:
+        key = opening.generate(bits)
+    except ValueError as error:
+        raise Problem(str(error)) from None
+    public = key.public()
+    _write(private, opening.dump(key, passphrase), 0o600)
+    _write(public_path(private), _public_pem(public), 0o644)
+    return KeyPair(private, public_path(private), public.name)
+
+
+def load_private(path: Path, passphrase: Asker) -> PrivateKey:
+    """The private key in a file; `passphrase` is asked for it only if the file is encrypted.
+
+    :raises Problem: it cannot be read; the text says what to do.
+    """
+    return _private(path, _read(path), passphrase)
+
+
+def load_public(path: Path, passphrase: Asker) -> PublicKey:
+    """The public half of a key, named by its fingerprint, from a file of either half.
+
+    :raises Problem: it cannot be read, or no server would take it.
+    """
+    pem = _read(path)
+    try:
+        if f"-----BEGIN {_PUBLIC}".encode() in pem:
+            return publickeys.from_der(_der(pem), None)
+        return _private(path, pem, passphrase).public()
+    except (UnusableKey, binascii.Error) as error:
+        raise Problem(f"{path}: {error}") from None
+
+
+def is_private_to_its_owner(path: Path) -> bool:
+    """Whether nobody else on this computer may read the file."""
+    return not path.stat().st_mode & 0o077
+
+
+def _private(path: Path, pem: bytes, passphrase: Asker) -> PrivateKey:
+    # "BEGIN ENCRYPTED PRIVATE KEY" of PKCS #8, or "Proc-Type: 4,ENCRYPTED" of older tools.
+    secret = passphrase(path) if b"ENCRYPTED" in pem else None
+    try:
+        return opening.load(pem, secret)
+    except CannotReadKey as error:
+        raise Problem(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise Problem(
+            f"{path} does not exist. archive-reader keygen makes a key; --key FILE names another."
+        ) from None
+    except OSError as error:
+        raise Problem(f"{path}: {error.strerror}") from None
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """A new file, from its first moment with this mode; whole or not at all."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except OSError as error:
+        raise Problem(f"{path} cannot be made: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise Problem(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _public_pem(key: PublicKey) -> bytes:
+    lines = textwrap.wrap(base64.b64encode(key.der).decode(), 64)
+    return "\n".join([f"-----BEGIN {_PUBLIC}", *lines, f"-----END {_PUBLIC}", ""]).encode()
+
+
+def _der(pem: bytes) -> bytes:
+    _, _, rest = pem.partition(f"-----BEGIN {_PUBLIC}".encode())
+    body, _, _ = rest.partition(f"-----END {_PUBLIC}".encode())
+    return base64.b64decode(b"".join(body.split()), validate=True)

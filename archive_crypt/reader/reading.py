@@ -1,0 +1,100 @@
+"""What ``read`` does: which collections, which of their pages; the book opens them, a display shows them.
+
+Knows no terminal and no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.failures import Refused
+from archive_crypt.reader.opening import Book, Entry
+from archive_crypt.reader.protocol import ChatPage, Listed, Query
+
+
+class Display(Protocol):
+    """Where collections are shown, one after another."""
+
+    def begin(self, collection: Listed) -> None:
+        """The entries that follow are of this collection."""
+
+    def entry(self, entry: Entry) -> None:
+        """One message."""
+
+    def missing(self, count: int) -> None:
+        """The collection has so many more messages, and the server did not give them."""
+
+    def withheld(self, collection: Listed) -> None:
+        """The collection was listed, but is not there."""
+
+
+async def choose(archive: Archive, query: Query) -> list[Listed]:
+    """The collections that match: the one that is named exactly, by contact and start, or all."""
+    found = [collection async for collection in archive.collections(query)]
+    named = [chat for chat in found if (chat.with_, chat.start) == (query.with_, query.start)]
+    return named or found
+
+
+async def read(archive: Archive, chosen: Sequence[Listed], book: Book, display: Display) -> int:
+    """Show these collections; in how many places there is something suspicious, or unreadable."""
+    troubles = 0
+    for collection in chosen:
+        display.begin(collection)
+        try:
+            troubles += await _show(archive.pages(collection, book), 0, collection, book, display)
+        except Refused as error:
+            troubles += _withheld(error, collection, display)
+    return troubles
+
+
+async def read_last(
+    archive: Archive, chosen: Sequence[Listed], book: Book, display: Display, most: int
+) -> int:
+    """Show the last `most` messages of these collections; what it gives is as for `read`."""
+    found: list[tuple[Listed, list[ChatPage]]] = []
+    troubles = 0
+    for collection in reversed(chosen):
+        if most <= 0:
+            break
+        try:
+            pages = await archive.last_pages(collection, book, most)
+        except Refused as error:
+            troubles += _withheld(error, collection, display)
+            continue
+        most -= sum(len(page.parts) for page in pages)
+        found.insert(0, (collection, pages))
+    for collection, pages in found:
+        display.begin(collection)
+        place = pages[0].index if pages else 0
+        troubles += await _show(_each(pages), place, collection, book, display)
+    return troubles
+
+
+async def _show(
+    pages: AsyncIterator[ChatPage], place: int, collection: Listed, book: Book, display: Display
+) -> int:
+    book.begin(collection, place)
+    troubles, count = 0, None
+    async for page in pages:
+        for entry in book.read(page):
+            display.entry(entry)
+            troubles += entry.suspicious
+        count = page.info.count if page.info else None
+    missing = book.end(count)
+    if missing:
+        display.missing(missing)
+    return troubles + (missing > 0)
+
+
+def _withheld(error: Refused, collection: Listed, display: Display) -> int:
+    if error.condition != "item-not-found":
+        raise error
+    display.withheld(collection)
+    return 1
+
+
+async def _each(pages: Sequence[ChatPage]) -> AsyncIterator[ChatPage]:
+    for page in pages:
+        yield page

@@ -1,0 +1,255 @@
+"""What the user sees: text for a terminal, or JSON for programs, one object a line. Decides nothing.
+
+What comes from outside is cleaned before it is shown: no message can steer the terminal or look
+like a line of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from archive_crypt.core import times
+from archive_crypt.crypto.publickeys import PublicKey
+from archive_crypt.model import SECOND, Micros
+from archive_crypt.reader.keys import KeyPair
+from archive_crypt.reader.opening import Entry
+from archive_crypt.reader.protocol import Listed
+
+#: Columns that time and arrow take, before what is said: "10:42:03 → ".
+_MARGIN = 11
+#: Columns of output that goes to no terminal: lines are not folded there.
+_UNFOLDED = 10_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ARROWS = {"to": "→", "from": "←", "note": "✎"}
+#: Those that turn the direction of writing could show a text as another.
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BREAKING = ("Cc", "Cs", "Zl", "Zp")
+
+
+def clean(text: str, keep: str = "") -> str:
+    """A text without control characters, except those to `keep`: each becomes U+FFFD."""
+    return "".join(
+        "\ufffd" if c not in keep and (c in _TURNING or unicodedata.category(c) in _BREAKING) else c
+        for c in text
+    )
+
+
+def note(text: str) -> None:
+    """Tell a human something that is no result."""
+    print(f"archive-reader: {clean(text)}", file=sys.stderr)
+
+
+def local(moment: Micros) -> datetime:
+    """A moment in the local zone; in UTC where the calendar ends there."""
+    whole = _EPOCH + timedelta(microseconds=moment)
+    try:
+        return whole.astimezone()
+    except (OverflowError, ValueError, OSError):
+        return whole
+
+
+class Terminal:
+    """For humans, and for what reads as they do."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._console = Console(markup=False, highlight=False, emoji=False)
+        self._folds = self._console.is_terminal
+        self._collection: Listed | None = None
+        self._day = ""
+
+    def key_made(self, pair: KeyPair, encrypted: bool) -> None:
+        """A key pair was made."""
+        guarded = "under your passphrase" if encrypted else "NOT under a passphrase: keep it from others"
+        self._print(f"private key  {pair.private} ({guarded})")
+        self._print(f"public key   {pair.public}")
+        self._print(f"fingerprint  {pair.fingerprint}")
+        self._print("")
+        self._print("Keep a copy of the private key in a safe place: without it nobody can read the archive.")
+        self._print("Next: archive-reader enable YOUR@JID")
+
+    def enabled(self, keys: Sequence[tuple[Path, PublicKey]], lasts: bool) -> None:
+        """Archiving is on; sealed if there are keys."""
+        if lasts:
+            self._print(f"From each client's next login on, the messages of {self._owner} are archived,")
+        else:
+            self._print(
+                "The server takes it, but for this connection only, which ends now: nothing is archived."
+            )
+            self._print("To last it would take scope global, which not all servers have.")
+        if keys:
+            self._print("encrypted; only the private halves of these keys open them:")
+            for path, key in keys:
+                self._print(f"    {key.name}  {path}")
+        else:
+            self._print("in clear: whoever has the server can read them.")
+
+    def collections(self, found: Sequence[Listed]) -> None:
+        """A list of collections."""
+        if not found:
+            note("No collection matches.")
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("start", "with", "thread", "encrypted", "version"):
+            table.add_column(name, overflow="fold")
+        for chat in found:
+            cells = (_stamp(chat.start), chat.with_, chat.thread or "", "yes" if chat.crypt else "no")
+            version = "" if chat.version is None else str(chat.version)
+            table.add_row(*(Text(clean(cell)) for cell in (*cells, version)))
+        self._console.print(table, width=None if self._folds else _UNFOLDED)
+
+    def begin(self, collection: Listed) -> None:
+        """The entries that follow are of this collection."""
+        self._collection, self._day = collection, ""
+        parts = [f"with {collection.with_}", _stamp(collection.start)]
+        parts += [f"thread {collection.thread}"] if collection.thread else []
+        parts += [f"subject {collection.subject} (in clear)"] if collection.subject else []
+        parts += ["encrypted" if collection.crypt else "NOT ENCRYPTED"]
+        self._print("")
+        self._print(", ".join(map(clean, parts)), "bold")
+
+    def entry(self, entry: Entry) -> None:
+        """One message, with what is to be said of it."""
+        if entry.missing:
+            self.missing(entry.missing)
+        self._print_day(entry)
+        for line in self._lines(entry):
+            self._print(line)
+        for finding in entry.findings:
+            style = "bold red" if finding.suspicious else "dim"
+            self._print(f"{' ' * (_MARGIN - 2)}{'!' if finding.suspicious else '·'} {finding.text}", style)
+
+    def missing(self, count: int) -> None:
+        """So many messages should be here."""
+        what = "a message is missing" if count == 1 else f"{count} messages are missing"
+        self._print(f"{' ' * (_MARGIN - 2)}! {what} here", "bold red")
+
+    def withheld(self, collection: Listed) -> None:
+        """The collection was listed, but is not there."""
+        where = f"with {clean(collection.with_)}, {_stamp(collection.start)}"
+        self._print(f"! {where}: listed, but not there: renamed just now, or withheld", "bold red")
+
+    def _print_day(self, entry: Entry) -> None:
+        day = self._day if entry.at is None else f"{local(entry.at):%A} {local(entry.at).date().isoformat()}"
+        if day != self._day:
+            self._print(f"-- {day} --", "dim")
+            self._day = day
+
+    def _lines(self, entry: Entry) -> Iterator[str]:
+        """What was said, folded and indented, so that no line of it begins where ours begin."""
+        time = "--:--:--" if entry.at is None else f"{local(entry.at):%H:%M:%S}"
+        arrow = "?" if entry.item is None else _ARROWS[entry.item.kind]
+        lead = f"{time} {arrow} "
+        for line in self._said(entry):
+            for part in self._folded(line):
+                yield lead + part
+                lead = " " * _MARGIN
+
+    def _said(self, entry: Entry) -> Iterator[str]:
+        if entry.item is None:
+            yield "(unreadable)"
+            return
+        who = clean(self._who(entry))
+        for language, text in entry.item.bodies or ((None, "(no text)"),):
+            label = f"[{clean(language)}] " if language else ""
+            said = clean(text, keep="\t\n")
+            yield from f"{who}: {label}{said}".split("\n")
+
+    def _who(self, entry: Entry) -> str:
+        item, collection = entry.item, self._collection
+        if item is not None and item.name:
+            return item.name
+        if item is None or collection is None or item.kind == "note":
+            return "note"
+        address = self._owner if item.kind == "to" else collection.with_
+        return address.partition("/")[0].partition("@")[0]
+
+    def _folded(self, line: str) -> list[str]:
+        if not self._folds:
+            return [line]
+        width = max(20, self._console.width - _MARGIN)
+        return [part.plain.rstrip() for part in Text(line).wrap(self._console, width, overflow="fold")] or [
+            ""
+        ]
+
+    def _print(self, line: str, style: str = "") -> None:
+        self._console.print(Text(line, style), soft_wrap=True)
+
+
+class Lines:
+    """For programs: one JSON object a line on stdout, only ASCII, times in UTC."""
+
+    def __init__(self) -> None:
+        self._collection: dict[str, Any] = {}
+
+    def key_made(self, pair: KeyPair, encrypted: bool) -> None:
+        """A key pair was made."""
+        _say(
+            private=str(pair.private),
+            public=str(pair.public),
+            fingerprint=pair.fingerprint,
+            passphrase=encrypted,
+        )
+
+    def enabled(self, keys: Sequence[tuple[Path, PublicKey]], lasts: bool) -> None:
+        """Archiving is on; sealed if there are keys."""
+        named = [{"fingerprint": key.name, "file": str(path)} for path, key in keys]
+        _say(encrypted=bool(keys), lasts=lasts, keys=named)
+
+    def collections(self, found: Sequence[Listed]) -> None:
+        """A list of collections."""
+        for chat in found:
+            _say(**_facts(chat), encrypted=chat.crypt, version=chat.version, subject=chat.subject)
+
+    def begin(self, collection: Listed) -> None:
+        """The entries that follow are of this collection."""
+        self._collection = _facts(collection)
+
+    def entry(self, entry: Entry) -> None:
+        """One message, with what is to be said of it."""
+        item = entry.item
+        _say(
+            **self._collection,
+            place=entry.place,
+            encrypted=entry.sealed,
+            kind=item.kind if item else None,
+            name=item.name if item else None,
+            utc=None if entry.at is None else times.render(entry.at),
+            bodies=[{"lang": lang, "text": text} for lang, text in item.bodies] if item else [],
+            findings=[finding.word for finding in entry.findings],
+            missing_before=entry.missing,
+            suspicious=entry.suspicious,
+        )
+
+    def missing(self, count: int) -> None:
+        """So many messages should be here, at the end of the collection."""
+        _say(**self._collection, missing_at_end=count, suspicious=True)
+
+    def withheld(self, collection: Listed) -> None:
+        """The collection was listed, but is not there."""
+        _say(**_facts(collection), findings=["withheld"], suspicious=True)
+
+
+def _facts(collection: Listed) -> dict[str, Any]:
+    return {"with": collection.with_, "start": collection.told, "thread": collection.thread}
+
+
+def _say(**facts: Any) -> None:
+    print(json.dumps(facts))
+
+
+def _stamp(moment: Micros) -> str:
+    """A time as --start takes it, exactly."""
+    spec = "microseconds" if moment % 1000 else "milliseconds" if moment % SECOND else "seconds"
+    return local(moment).isoformat(" ", spec)
