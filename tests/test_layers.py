@@ -43,7 +43,7 @@ ROOMS = {
 }
 
 #: What the reader may use of the house (HOUSE D13).
-READER_MAY = ("errors", "model", "core", "crypto", "reader")
+READER_MAY = ("__version__", "errors", "model", "core", "crypto", "reader")
 
 
 def name_of(path):

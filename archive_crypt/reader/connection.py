@@ -90,16 +90,16 @@ class Connection:
         except BaseException:  # cancelled by Ctrl-C too
             self._client.cancel_connection_attempt()
             self._client.abort()
+            self._stop_sending()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._client.is_connected():
             await self._client.disconnect(_FAREWELL, ignore_send_queue=True)
+        self._stop_sending()
 
-    async def ask(
-        self, kind: Literal["get", "set"], request: str, to: str | None = None
-    ) -> etree._Element | None:
+    async def ask(self, kind: _Kind, request: str, to: str | None = None) -> etree._Element | None:
         """The child of the answer to an iq of type `kind` ('get', 'set') with `request` in it; None
         if it has none. Without `to` the user's account is asked.
 
@@ -148,10 +148,16 @@ class Connection:
             ("failed_auth", self._on_failed_auth),
             ("no_auth", self._on_no_login),
             ("stream_error", self._on_stream_error),
-            ("disconnected", lambda _: self._fail(f"The server ended the connection{self._because()}.")),
+            ("disconnected", self._on_disconnected),
         ):
             client.add_event_handler(event, handler)
         return client
+
+    def _stop_sending(self) -> None:
+        """slixmpp's task that sends outlives the stream, until the client is collected as garbage."""
+        sending = getattr(self._client, "_run_out_filters", None)
+        if sending is not None:
+            sending.cancel()
 
     # What slixmpp tells.
 
@@ -167,10 +173,18 @@ class Connection:
         # There may be more addresses to try: `reconnect_delay` comes after the last.
         self._reason = str(getattr(error, "strerror", None) or error)
 
-    def _on_distrust(self, error: Any) -> None:
-        why = getattr(error, "verify_message", None) or getattr(error, "reason", None) or "TLS failed"
+    def _on_disconnected(self, reason: Any) -> None:
+        if isinstance(reason, ssl.SSLError):  # comes before `ssl_invalid_chain`
+            self._on_distrust(reason)
+        because = f": {self._reason}" if self._reason else ""
+        self._fail(f"The server ended the connection{because}.")
+
+    def _on_distrust(self, error: ssl.SSLError) -> None:
+        if not isinstance(error, ssl.SSLCertVerificationError):
+            self._fail(f"TLS with {self._where()} failed: {error.reason}.")
+            return
         self._fail(
-            f"The certificate of {self.account.domain} is not trusted: {why}. "
+            f"The certificate of {self.account.domain} is not trusted: {error.verify_message}. "
             "If it is a server of your own, give its certificate with --ca FILE."
         )
 
@@ -194,9 +208,6 @@ class Connection:
 
     def _where(self) -> str:
         return f"{self.account.host or self.account.domain} port {self.account.port or 5222}"
-
-    def _because(self) -> str:
-        return f": {self._reason}" if self._reason else ""
 
 
 def _settle(future: asyncio.Future[Any], value: Any) -> None:
