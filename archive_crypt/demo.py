@@ -193,9 +193,7 @@ def _search(dsn: str, data: Path) -> None:
     # The search is worth nothing if it cannot find: whom he spoke with is in clear, and said so.
     _, known = search_tables(dsn, ["juliet@localhost"])
     _, known_in_files = search_files(data, ["juliet@localhost"])
-    print(
-        f"    (the same search for juliet@localhost, which is not secret: {len(known)} and {len(known_in_files)})"
-    )
+    print(f"    (the same for juliet@localhost, which is not secret: {len(known)} and {len(known_in_files)})")
     if found or also or not known or not known_in_files:
         raise Failed("the search did not come out as it should")
 

@@ -28,6 +28,8 @@ _FAREWELL = 1
 #: Login without showing the password, not even to the server; -PLUS binds it to the TLS channel too.
 _MECHANISMS = {f"SCRAM-{hash_}{plus}" for hash_ in ("SHA-512", "SHA-256", "SHA-1") for plus in ("-PLUS", "")}
 
+_Kind = Literal["get", "set"]
+
 _STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 
 
@@ -183,8 +185,9 @@ class Connection:
         if not isinstance(error, ssl.SSLCertVerificationError):
             self._fail(f"TLS with {self._where()} failed: {error.reason}.")
             return
+        why = error.verify_message.rstrip(".")
         self._fail(
-            f"The certificate of {self.account.domain} is not trusted: {error.verify_message}. "
+            f"The certificate of {self.account.domain} is not trusted: {why}. "
             "If it is a server of your own, give its certificate with --ca FILE."
         )
 
