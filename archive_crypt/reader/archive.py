@@ -5,7 +5,7 @@ Asks by a connection; what requests and answers look like is `protocol`'s.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Protocol
 
 from lxml import etree
@@ -27,7 +27,8 @@ class Wanted(Protocol):
     """Whose EncryptedKeys are wanted: those for public keys of these names."""
 
     @property
-    def key_names(self) -> tuple[str, ...]: ...
+    def key_names(self) -> tuple[str, ...]:
+        """None: all EncryptedKeys are wanted."""
 
     def lacks_keys(self, page: ChatPage) -> bool:
         """Whether none came for some item: ours may go by other names there."""
@@ -66,7 +67,7 @@ class Archive:
         await self._connection.ask("set", request)
         return lasting and self.dialect.scoped
 
-    async def collections(self, query: Query) -> AsyncIterator[Listed]:
+    async def collections(self, query: Query) -> AsyncGenerator[Listed, None]:
         """The collections that match, by their start.
 
         :raises NotUnderstood: the server gives one page again and again.
@@ -98,19 +99,21 @@ class Archive:
                 return
 
     async def last_pages(self, collection: Listed, wanted: Wanted, most: int) -> list[ChatPage]:
-        """The pages that hold the last `most` items of a collection (or few more), first to last."""
+        """The pages that hold the last `most` items of a collection, first to last; one at least.
+
+        :raises Refused: it is not there (any more).
+        """
         pages: list[ChatPage] = []
         before = ""
         while most > 0:
             page = await self._page(
                 collection, PageRequest(max=min(most, ITEM_PAGE), before=before), wanted, 0
             )
-            if not page.parts:
-                break
-            pages.insert(0, page)
+            if page.parts or not pages:  # an empty one still tells the count
+                pages.insert(0, page)
             most -= len(page.parts)
             first = page.info.first if page.info else None
-            if not first or not page.index or first == before:
+            if not page.parts or not page.index or not first or first == before:
                 break
             before = first
         return pages

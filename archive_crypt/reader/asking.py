@@ -41,7 +41,7 @@ class Source:
         if self.file is None:
             return os.environ.get(self.variable)
         try:
-            return self.file.read_text().partition("\n")[0].rstrip("\r")
+            return self.file.read_text("utf-8").partition("\n")[0].rstrip("\r")
         except (OSError, UnicodeDecodeError) as error:
             raise Problem(f"{self.file}: {_reason(error)}") from None
 

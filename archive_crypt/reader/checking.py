@@ -28,7 +28,7 @@ class Finding(enum.Enum):
     OUT_OF_PLACE = ("out-of-place", True, "repeated, or moved from its place")
     KEY_ELSEWHERE = ("key-elsewhere", True, "its key belongs to messages elsewhere: repeated or moved")
     IN_CLEAR = ("in-clear", True, "not encrypted, although the others here are: anybody may have put it here")
-    UNBOUND = ("unbound", False, "not bound to its place: sealed by a client")
+    UNBOUND = ("unbound", False, "not bound to a place, as what clients seal is not")
     ALTERABLE = ("alterable", False, "its cipher would not show an alteration")
 
     def __init__(self, word: str, suspicious: bool, text: str) -> None:

@@ -9,8 +9,12 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
+from collections.abc import Callable, Coroutine
+from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.crypto.publickeys import PublicKey
@@ -20,7 +24,7 @@ from archive_crypt.reader.asking import Source
 from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.reader.failures import DONE, SUSPICIOUS, Failure, Problem
 from archive_crypt.reader.opening import Book
-from archive_crypt.reader.protocol import Listed, Query
+from archive_crypt.reader.protocol import Query
 from archive_crypt.reader.show import Lines, Terminal, note
 from archive_crypt.reader.usage import parser
 
@@ -32,86 +36,130 @@ def main(arguments: list[str] | None = None) -> int:
     # Libraries' logs would put tracebacks before the user, and stanzas with passwords into files.
     logging.getLogger().addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a terminal that lacks a letter is no reason to fail
+        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
+    outcome = _Outcome()
     try:
-        return asyncio.run(run(arguments))
+        with outcome:
+            outcome.code = asyncio.run(_begin(arguments))
+            sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return 128 + signal.SIGPIPE
+    return outcome.code
 
 
 async def run(arguments: list[str] | None = None) -> int:
-    """`main` for those who have a running loop of asyncio's; may be interrupted."""
-    options = parser().parse_args(arguments)
-    try:
-        return await _COMMANDS[options.command](options)
-    except Failure as failure:
-        note(str(failure))
-        return failure.exit_code
-    except BrokenPipeError:
-        raise
-    except Exception as error:  # noqa: BLE001 - its text, and a traceback, might hold anything
+    """`main` for those who have a running loop of asyncio's; what is asked at the terminal blocks it."""
+    outcome = _Outcome()
+    with outcome:
+        outcome.code = await _begin(arguments)
+    return outcome.code
+
+
+class _Outcome:
+    """The exit code. As a context, it makes of what ends a command one line and that code."""
+
+    code = DONE
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if isinstance(error, Failure):
+            note(str(error))
+            self.code = error.exit_code
+            return True
+        if not isinstance(error, Exception) or isinstance(error, BrokenPipeError):
+            return False
+        # Its text, and a traceback, might hold anything.
         note(f"A fault of this program ({type(error).__name__}); please report it with what you did.")
-        return Failure.exit_code
+        self.code = Failure.exit_code
+        return True
 
 
-async def _keygen(options: argparse.Namespace) -> int:
+# Each command asks the user for what it needs at once, and gives what is to be done then: while
+# asyncio runs, Ctrl-C would not interrupt a question.
+
+Doing = Coroutine[Any, Any, int]
+
+
+def _begin(arguments: list[str] | None) -> Doing:
+    options = parser().parse_args(arguments)
+    return _COMMANDS[options.command](options)
+
+
+def _keygen(options: argparse.Namespace) -> Doing:
     path = options.out or keys.default_path()
     keys.check_free(path)
     passphrase = None
     if not options.no_passphrase:
-        passphrase = _passphrase(options).get(f"New passphrase for {path}", twice=True).encode()
-    _display(options).key_made(keys.create(path, options.bits, passphrase), passphrase is not None)
-    return DONE
+        passphrase = (
+            _passphrase(options)
+            .get(f"New passphrase for {path}", twice=True)
+            .encode(errors="surrogateescape")
+        )
+
+    async def keygen() -> int:
+        _display(options).key_made(keys.create(path, options.bits, passphrase), passphrase is not None)
+        return DONE
+
+    return keygen()
 
 
-async def _enable(options: argparse.Namespace) -> int:
+def _enable(options: argparse.Namespace) -> Doing:
     if options.plain and options.key:
         raise Problem("--plain archives in clear and takes no --key.")
     connection = _connection(options)
     public = [] if options.plain else _public_keys(options)
-    async with connection:
-        archive = await Archive.find(connection, *(("auto",) if options.plain else ("auto", "encrypt")))
-        lasts = await archive.set_auto(
-            [key for _, key in public], encrypt=bool(public), lasting=options.scope == "global"
-        )
-    _display(options).enabled(public, lasts)
-    return DONE
+    parts = ("auto",) if options.plain else ("auto", "encrypt")
+    lasting = options.scope == "global"
+
+    async def enable() -> int:
+        async with connection:
+            archive = await Archive.find(connection, *parts)
+            given = [key for _, key in public]
+            lasts = await archive.set_auto(given, encrypt=bool(given), lasting=lasting)
+        _display(options).enabled(public, lasts)
+        return DONE
+
+    return enable()
 
 
-async def _list(options: argparse.Namespace) -> int:
-    found: list[Listed] = []
-    async with _connection(options) as connection:
-        archive = await Archive.find(connection, "manage")
-        async for collection in archive.collections(Query(options.with_, options.start, options.end)):
-            found.append(collection)
-            if len(found) == options.limit:
-                break
-    _display(options).collections(found)
-    return DONE
+def _list(options: argparse.Namespace) -> Doing:
+    connection = _connection(options)
+    query = Query(options.with_, options.start, options.end)
+
+    async def list_() -> int:
+        async with connection:
+            archive = await Archive.find(connection, "manage")
+            found = await reading.listed(archive, query, options.limit)
+        _display(options).collections(found)
+        return DONE
+
+    return list_()
 
 
-async def _read(options: argparse.Namespace) -> int:
-    display = _display(options)
+def _read(options: argparse.Namespace) -> Doing:
     connection = _connection(options)
     book = Book(_private_keys(options))
-    async with connection:
-        archive = await Archive.find(connection, "manage")
-        chosen = await reading.choose(archive, Query(options.with_, options.start))
-        if options.last is None:
-            troubles = await reading.read(archive, chosen, book, display)
-        else:
-            troubles = await reading.read_last(archive, chosen, book, display, options.last)
-    if not chosen:
-        note("No collection matches.")
-    if troubles:
-        note(f"{troubles} place(s) could not be read, or are suspicious; each says so where it stands.")
-    return SUSPICIOUS if troubles else DONE
+    query = Query(options.with_, options.start)
+    display = _display(options)
+
+    async def read() -> int:
+        async with connection:
+            archive = await Archive.find(connection, "manage")
+            chosen = await reading.choose(archive, query)
+            troubles = await reading.read(archive, chosen, book, display, options.last)
+        if not chosen:
+            note("No collection matches.")
+        if troubles:
+            note(f"{troubles} place(s) could not be read, or are suspicious; each says so where it stands.")
+        return SUSPICIOUS if troubles else DONE
+
+    return read()
 
 
 def _connection(options: argparse.Namespace) -> Connection:
@@ -140,21 +188,26 @@ def _public_keys(options: argparse.Namespace) -> list[tuple[Path, PublicKey]]:
 def _private_keys(options: argparse.Namespace) -> list[PrivateKey]:
     """The keys given, or the default one if there is any: what is in clear can be read without."""
     paths = options.key or [keys.default_path()]
-    if not options.key and not paths[0].exists():
+    if not options.key and not os.path.exists(paths[0]):
         note(f"There is no private key at {paths[0]}, so what is encrypted stays closed; see --key.")
         return []
     for path in paths:
-        if path.exists() and not keys.is_private_to_its_owner(path):
+        if keys.is_open_to_others(path):
             note(f"{path} can be read by others on this computer: chmod 600 {path}")
     return [keys.load_private(path, _asker(options)) for path in paths]
 
 
 def _asker(options: argparse.Namespace) -> keys.Asker:
     source = _passphrase(options)
-    return lambda path: source.get(f"Passphrase of {path}").encode()
+    return lambda path: source.get(f"Passphrase of {path}").encode(errors="surrogateescape")
 
 
-_COMMANDS = {"keygen": _keygen, "enable": _enable, "list": _list, "read": _read}
+_COMMANDS: dict[str, Callable[[argparse.Namespace], Doing]] = {
+    "keygen": _keygen,
+    "enable": _enable,
+    "list": _list,
+    "read": _read,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -145,7 +145,7 @@ class Connection:
         for event, handler in (
             ("session_start", self._on_session),
             ("connection_failed", self._on_connection_failed),
-            ("reconnect_delay", lambda _: self._fail(f"Cannot reach {self._where()}: {self._reason}.")),
+            ("reconnect_delay", self._on_no_address_left),
             ("ssl_invalid_chain", self._on_distrust),
             ("failed_auth", self._on_failed_auth),
             ("no_auth", self._on_no_login),
@@ -174,6 +174,9 @@ class Connection:
     def _on_connection_failed(self, error: Any) -> None:
         # There may be more addresses to try: `reconnect_delay` comes after the last.
         self._reason = str(getattr(error, "strerror", None) or error)
+
+    def _on_no_address_left(self, _: Any) -> None:
+        self._fail(f"Cannot reach {self._where()}: {self._reason or 'it has no usable address'}.")
 
     def _on_disconnected(self, reason: Any) -> None:
         if isinstance(reason, ssl.SSLError):  # comes before `ssl_invalid_chain`
@@ -210,7 +213,9 @@ class Connection:
         _settle(self._end, text)
 
     def _where(self) -> str:
-        return f"{self.account.host or self.account.domain} port {self.account.port or 5222}"
+        account = self.account
+        named = account.host or account.port
+        return f"{account.host or account.domain} port {account.port or 5222}" if named else account.domain
 
 
 def _settle(future: asyncio.Future[Any], value: Any) -> None:

@@ -49,7 +49,7 @@ class NotUnderstood(Failure):
 
 _ADVICE = {
     "not-acceptable": "Give a key it can use: archive-reader keygen makes one, --key FILE names it.",
-    "feature-not-implemented": "Without --plain it takes a key that the server can use; see --key.",
+    "feature-not-implemented": "It does not offer this, or cannot use the key: see --plain and --key.",
     "item-not-found": "See what is there: archive-reader list.",
     "forbidden": "An archive is open to its owner only.",
     "service-unavailable": "This server, or this account, has no archive.",

@@ -95,9 +95,12 @@ def load_public(path: Path, passphrase: Asker) -> PublicKey:
         raise Problem(f"{path}: {error}") from None
 
 
-def is_private_to_its_owner(path: Path) -> bool:
-    """Whether nobody else on this computer may read the file."""
-    return not path.stat().st_mode & 0o077
+def is_open_to_others(path: Path) -> bool:
+    """Whether others on this computer may read the file; a file that is not there is not open."""
+    try:
+        return bool(path.stat().st_mode & 0o077)
+    except OSError:
+        return False
 
 
 def _private(path: Path, pem: bytes, passphrase: Asker) -> PrivateKey:

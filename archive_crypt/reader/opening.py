@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from archive_crypt.core import items, xmlenc
+from archive_crypt.core import items, times, xmlenc
 from archive_crypt.core.dialect import F
 from archive_crypt.core.items import ReadItem
 from archive_crypt.core.xmlenc import ReadData, ReadKey
@@ -97,12 +97,11 @@ class Book:
     def _in_clear(self, part: etree._Element) -> Iterator[Entry]:
         self._expected = self._expected.skip()
         findings = (Finding.IN_CLEAR,) if self._crypt else ()
-        try:
-            item = items.read(part)
-        except BadRequest:
+        item = _item(part)
+        if item is None:
             yield self._unread(False, *findings, Finding.NOT_AN_ITEM)
-            return
-        yield self._entry(False, item, Verdict(findings))
+        else:
+            yield self._entry(False, item, Verdict(findings))
 
     def _sealed(self, part: etree._Element) -> Iterator[Entry]:
         data = _read_data(part)
@@ -134,6 +133,8 @@ class Book:
         at = item.at
         if at is None and item.secs is not None:
             at = self._time + item.secs * SECOND  # since the message before it (XEP-0136 5.2)
+        if at is not None and not times.EARLIEST <= at <= times.LATEST:
+            at = None
         self._time = self._time if at is None else at
         return Entry(self._place, sealed, item, at, verdict.findings, verdict.missing)
 
@@ -214,10 +215,18 @@ def _read_data(part: etree._Element) -> ReadData | None:
 def _items(plaintext: bytes) -> list[ReadItem]:
     """The items in a plaintext, which may be several (XEP-0241 2); none if it is anything else.
 
-    Those without a namespace take that of the collection around them.
+    Those without a namespace take that of the collection around them. One that is no item spoils all.
     """
     try:
         root = parse(b"<chat xmlns='%s'>%s</chat>" % (F.namespace.encode(), plaintext))
-        return [items.read(child) for child in root if isinstance(child.tag, str)]
-    except (etree.XMLSyntaxError, BadRequest):
+    except etree.XMLSyntaxError:
         return []
+    found = [_item(child) for child in root if isinstance(child.tag, str)]
+    return [] if None in found else [item for item in found if item is not None]
+
+
+def _item(element: etree._Element) -> ReadItem | None:
+    try:
+        return items.read(element)
+    except (BadRequest, ValueError):  # ValueError: a number of thousands of digits
+        return None

@@ -1,11 +1,11 @@
-"""What ``read`` does: which collections, which of their pages; the book opens them, a display shows them.
-
-Knows no terminal and no files.
+"""What ``list`` and ``read`` do: which collections, which of their pages. The book opens them, a
+display shows them; no terminal and no file is known here.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Protocol
 
 from archive_crypt.reader.archive import Archive
@@ -30,15 +30,31 @@ class Display(Protocol):
         """The collection was listed, but is not there."""
 
 
+async def listed(archive: Archive, query: Query, most: int | None = None) -> list[Listed]:
+    """The collections that match, at most the first `most` of them."""
+    found: list[Listed] = []
+    async with aclosing(archive.collections(query)) as collections:
+        async for collection in collections:
+            found.append(collection)
+            if len(found) == most:
+                break
+    return found
+
+
 async def choose(archive: Archive, query: Query) -> list[Listed]:
     """The collections that match: the one that is named exactly, by contact and start, or all."""
-    found = [collection async for collection in archive.collections(query)]
+    found = await listed(archive, query)
     named = [chat for chat in found if (chat.with_, chat.start) == (query.with_, query.start)]
     return named or found
 
 
-async def read(archive: Archive, chosen: Sequence[Listed], book: Book, display: Display) -> int:
-    """Show these collections; in how many places there is something suspicious, or unreadable."""
+async def read(
+    archive: Archive, chosen: Sequence[Listed], book: Book, display: Display, last: int | None = None
+) -> int:
+    """Show these collections, or only their `last` so many messages. In how many places there is
+    something that could not be read, or is suspicious."""
+    if last is not None:
+        return await _read_last(archive, chosen, book, display, last)
     troubles = 0
     for collection in chosen:
         display.begin(collection)
@@ -49,10 +65,9 @@ async def read(archive: Archive, chosen: Sequence[Listed], book: Book, display: 
     return troubles
 
 
-async def read_last(
+async def _read_last(
     archive: Archive, chosen: Sequence[Listed], book: Book, display: Display, most: int
 ) -> int:
-    """Show the last `most` messages of these collections; what it gives is as for `read`."""
     found: list[tuple[Listed, list[ChatPage]]] = []
     troubles = 0
     for collection in reversed(chosen):
@@ -67,8 +82,7 @@ async def read_last(
         found.insert(0, (collection, pages))
     for collection, pages in found:
         display.begin(collection)
-        place = pages[0].index if pages else 0
-        troubles += await _show(_each(pages), place, collection, book, display)
+        troubles += await _show(_each(pages), pages[0].index, collection, book, display)
     return troubles
 
 

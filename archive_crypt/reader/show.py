@@ -62,9 +62,9 @@ def local(moment: Micros) -> datetime:
 class Terminal:
     """For humans, and for what reads as they do."""
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, console: Console | None = None) -> None:
         self._owner = owner
-        self._console = Console(markup=False, highlight=False, emoji=False)
+        self._console = console or _console()
         self._folds = self._console.is_terminal
         self._collection: Listed | None = None
         self._day = ""
@@ -81,19 +81,18 @@ class Terminal:
 
     def enabled(self, keys: Sequence[tuple[Path, PublicKey]], lasts: bool) -> None:
         """Archiving is on; sealed if there are keys."""
-        if lasts:
-            self._print(f"From each client's next login on, the messages of {self._owner} are archived,")
-        else:
+        if not lasts:
             self._print(
-                "The server takes it, but for this connection only, which ends now: nothing is archived."
+                "The server takes it, but for this connection only, which ends now: it archives nothing."
             )
-            self._print("To last it would take scope global, which not all servers have.")
+            self._print("To last it would take scope global, which older servers do not have.")
+            return
+        how = "encrypted for these keys:" if keys else "IN CLEAR: whoever has the server can read them."
+        self._print(f"From each client's next login on, the messages of {self._owner} are archived, {how}")
+        for path, key in keys:
+            self._print(f"    {key.name}  {path}")
         if keys:
-            self._print("encrypted; only the private halves of these keys open them:")
-            for path, key in keys:
-                self._print(f"    {key.name}  {path}")
-        else:
-            self._print("in clear: whoever has the server can read them.")
+            self._print("Only their private halves open them. Keep copies in a safe place.")
 
     def collections(self, found: Sequence[Listed]) -> None:
         """A list of collections."""
@@ -102,12 +101,12 @@ class Terminal:
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("start", "with", "thread", "encrypted", "version"):
-            table.add_column(name, overflow="fold")
+            table.add_column(name, overflow="fold", no_wrap=name == "start")
         for chat in found:
             cells = (_stamp(chat.start), chat.with_, chat.thread or "", "yes" if chat.crypt else "no")
             version = "" if chat.version is None else str(chat.version)
             table.add_row(*(Text(clean(cell)) for cell in (*cells, version)))
-        self._console.print(table, width=None if self._folds else _UNFOLDED)
+        self._console.print(table)
 
     def begin(self, collection: Listed) -> None:
         """The entries that follow are of this collection."""
@@ -179,9 +178,8 @@ class Terminal:
         if not self._folds:
             return [line]
         width = max(20, self._console.width - _MARGIN)
-        return [part.plain.rstrip() for part in Text(line).wrap(self._console, width, overflow="fold")] or [
-            ""
-        ]
+        parts = Text(line).wrap(self._console, width, overflow="fold")
+        return [part.plain.rstrip() for part in parts] or [""]
 
     def _print(self, line: str, style: str = "") -> None:
         self._console.print(Text(line, style), soft_wrap=True)
@@ -239,6 +237,18 @@ class Lines:
     def withheld(self, collection: Listed) -> None:
         """The collection was listed, but is not there."""
         _say(**_facts(collection), findings=["withheld"], suspicious=True)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """rich would end the program; that, and with which code, is not decided here."""
+        raise
+
+
+def _console() -> Console:
+    """Standard output. What is in the texts is never taken for markup."""
+    width = None if sys.stdout.isatty() else _UNFOLDED
+    return _Console(markup=False, highlight=False, emoji=False, width=width)
 
 
 def _facts(collection: Listed) -> dict[str, Any]:

@@ -32,6 +32,7 @@ exit codes:
   2  cannot connect or log in
   3  the server refused
   4  something could not be opened, or is suspicious
+  more than 128: interrupted
 """
 
 _KEYGEN = """\
@@ -161,7 +162,7 @@ def _add_account(command: argparse.ArgumentParser) -> None:
         help="else $ARCHIVE_READER_PASSWORD, else it is asked for",
     )
     command.add_argument("--host", help="where the server is, if not where SRV records say")
-    command.add_argument("--port", type=positive, help="default: 5222")
+    command.add_argument("--port", type=port, help="default: 5222")
     command.add_argument(
         "--ca",
         type=Path,
@@ -202,6 +203,16 @@ def moment(text: str) -> Micros:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time such as 2026-11-21 or 2026-11-21T10:00Z"
         ) from None
+
+
+def port(text: str) -> int:
+    """A TCP port.
+
+    :raises argparse.ArgumentTypeError: it is none.
+    """
+    if positive(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
 
 
 def positive(text: str) -> int:

@@ -1,0 +1,197 @@
+"""A real server with a real archive in memory, on a socket with TLS; clients that talk; the reader's
+commands run against it in the same process."""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from slixmpp import ClientXMPP
+from twisted.internet.defer import Deferred
+from twisted.words.protocols.jabber.jid import JID
+
+from archive_crypt.archiver import Archiver
+from archive_crypt.conversations import Works
+from archive_crypt.core import stanzas
+from archive_crypt.core.dialect import F
+from archive_crypt.crypto import opening
+from archive_crypt.crypto.keyring import KeyRing
+from archive_crypt.hosts.embedded import EmbeddedServer
+from archive_crypt.hosts.seam import ArchivePlug
+from archive_crypt.hosts.tls import certificate_path, server_tls
+from archive_crypt.model import SECOND, Direction, Settings
+from archive_crypt.reader import cli, protocol
+from archive_crypt.store.memory import MemoryStorage
+from archive_crypt.store.writer import Writer
+from archive_crypt.xmpp.handler import ArchiveHandler, offered
+from tests.kit import LAPTOP, MORNING, PHONE, element
+
+DOMAIN = "montague.example"
+USERS = {"romeo": "r0meo", "juliet": "pencil"}
+#: Seconds until a test that waits for something in vain fails.
+PATIENCE = 20
+
+
+def awaited(coroutine):
+    """What an asyncio coroutine gives, as a Deferred."""
+    return Deferred.fromFuture(asyncio.ensure_future(coroutine))
+
+
+@pytest.fixture(scope="session")
+def tls_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reader-tls")
+    server_tls(folder, DOMAIN)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def certificate(tls_folder) -> Path:
+    return certificate_path(tls_folder, DOMAIN)
+
+
+@pytest.fixture(scope="session")
+def key_files(tmp_path_factory):
+    """The private keys LAPTOP and PHONE of tests/kit.py as files, by name; the phone's has a passphrase."""
+    folder = tmp_path_factory.mktemp("keys")
+    files = {}
+    for name, key, passphrase in (("laptop", LAPTOP, None), ("phone", PHONE, b"secret")):
+        files[name] = folder / f"{name}.pem"
+        files[name].write_bytes(opening.dump(key, passphrase))
+        files[name].chmod(0o600)
+    return files
+
+
+class Served:
+    """A server with its archive; `port` is where it listens."""
+
+    def __init__(self, reactor, tls, settings, features):
+        self.storage = MemoryStorage()
+        self.writer = Writer(self.storage, reactor)
+        self.archiver = Archiver(Works(self.storage, self.writer, KeyRing(), reactor, settings))
+        announced = offered(settings) if features is None else features
+        plug = ArchivePlug(self.archiver, partial(ArchiveHandler, self.archiver), announced)
+        self.server = EmbeddedServer(reactor, DOMAIN, USERS, tls=tls, archive=plug)
+        self.port = self.server.listen().getHost().port
+
+    async def record(self, *texts, keys=(LAPTOP,), to=f"juliet@{DOMAIN}", thread=None, at=MORNING):
+        """Romeo says these to somebody, a second apart from `at` on, on a stream that is gone afterwards."""
+        jid = JID(f"romeo@{DOMAIN}/feeder")
+        await self.archiver.stream_opened(jid)
+        public = [key.public() for key in keys]
+        request = protocol.write_auto(F, public, encrypt=bool(public), lasting=False)
+        await self.archiver.set_auto(jid, stanzas.parse("set", protocol.parse(request.encode())))
+        label = f"<thread>{thread}</thread>" if thread else ""
+        for second, text in enumerate(texts):
+            message = element(f"<message to='{to}' type='chat'><body>{text}</body>{label}</message>")
+            await self.archiver.message(jid, Direction.TO, message, (at + second) * SECOND)
+        self.archiver.stream_closed(jid)
+
+    @property
+    def kept(self):
+        """What the storage holds of romeo's collections, by their start; to be tampered with."""
+        owned = self.storage._owners[f"romeo@{DOMAIN}"]
+        return sorted(owned.kept.values(), key=lambda kept: kept.shown.start)
+
+    async def close(self):
+        await self.server.close()
+        await self.archiver.close()
+
+
+@pytest.fixture
+def serve(tls_folder):
+    """A function that starts a server. `tls` None: with its certificate; False: without any.
+    `features` None: what the archive offers."""
+    from twisted.internet import reactor
+
+    started = []
+
+    def start(*, tls=None, features=None, **settings):
+        if tls is None:
+            tls = server_tls(tls_folder, DOMAIN)
+        served = Served(reactor, tls or None, Settings(**settings), features)
+        started.append(served)
+        return served
+
+    yield start
+    for served in started:
+        pytest_twisted.blockon(Deferred.fromCoroutine(served.close()))
+
+
+@pytest.fixture
+def served(serve):
+    return serve()
+
+
+@pytest.fixture
+def talk(served, certificate):
+    """A function: romeo says, juliet answers, in turns; both have their own clients for it."""
+
+    async def start(*texts, to="juliet"):
+        users = [await _logged_in(served, certificate, user) for user in ("romeo", to)]
+        try:
+            for number, text in enumerate(texts):
+                speaker, listener = users[number % 2], users[(number + 1) % 2]
+                heard = asyncio.ensure_future(listener.wait_until("message", PATIENCE))
+                speaker.send_message(listener.boundjid.bare, text, mtype="chat")
+                await awaited(heard)
+        finally:
+            for user in users:
+                await awaited(user.disconnect())
+
+    return start
+
+
+async def _logged_in(served, certificate, user):
+    client = ClientXMPP(f"{user}@{DOMAIN}/balcony", USERS[user])
+    client.enable_direct_tls = False
+    client.ca_certs = certificate
+    started = awaited(client.wait_until("session_start", PATIENCE))
+    client.connect(host="127.0.0.1", port=served.port)
+    await started
+    client.send_presence()
+    await awaited(client.get_roster())  # by its answer the server has our presence
+    return client
+
+
+@dataclass
+class Ran:
+    """What a command said, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self):
+        """The objects that --json printed."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    """The user's: his password, and no configuration yet."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv(cli.PASSWORD, USERS["romeo"])
+    monkeypatch.delenv(cli.PASSPHRASE, raising=False)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield monkeypatch
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def reader(environment, certificate, capsys):
+    """A function that runs a command of the reader's, against a server if one is given."""
+
+    async def run(command, *arguments, at=None):
+        where = ("--host", "127.0.0.1", "--port", str(at.port), "--ca", str(certificate)) if at else ()
+        capsys.readouterr()
+        code = await awaited(cli.run([command, *map(str, arguments), *where]))
+        return Ran(code, *capsys.readouterr())
+
+    return run
