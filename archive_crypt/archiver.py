@@ -156,6 +156,12 @@ class Archiver:
         for owner in self._owners.values():
             owner.conversations.stop()
         limit = self._works.clock.callLater(seconds, self._works.writer.abandon)
+        for owner in list(self._owners.values()):
+            yield (
+                owner.conversations.resealed()
+                .addTimeout(seconds, self._works.clock)
+                .addErrback(self._log_failure)
+            )
         yield self._works.writer.drained()
         if limit.active():
             limit.cancel()
@@ -209,6 +215,7 @@ class Archiver:
                 yield deferLater(self._works.clock, _PAUSE)
             except ArchiveError as error:
                 self.log.error("a setting could not be loaded: {kind}", kind=type(error).__name__)
+                self._be_late(recorder)
                 break
             else:
                 self._start(owner, recorder, auto)
@@ -272,11 +279,16 @@ class Archiver:
         keys = self._judged_keys(recorder, request) if request.encrypt else ()
         supplied = tuple(SuppliedKey(key.name, key.der) for key in keys)
         auto = AutoState(request.save, request.encrypt, request.dialect.namespace, supplied)
-        if request.lasting:
-            yield self._works.writer.submit(SetAuto(recorder.owner, auto))
-        if not recorder.closed:
-            recorder.set(auto, keys)
+        before = recorder.auto, recorder.keys
+        recorder.set(auto, keys)
+        try:
             yield owner.adjust()
+            if request.lasting:
+                yield self._works.writer.submit(SetAuto(recorder.owner, auto))
+        except ArchiveError:  # the client will be told that nothing changed
+            recorder.set(*before)
+            owner.adjust().addErrback(self._log_failure)
+            raise
 
     def _judged_keys(self, recorder: Recorder, request: AutoRequest) -> tuple[PublicKey, ...]:
         """The keys to encrypt for: those supplied, or those that this stream supplied before."""

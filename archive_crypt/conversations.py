@@ -144,7 +144,7 @@ class Conversations:
             except ArchiveError:
                 self._abort(talk)
                 raise
-        yield self._resealed()
+        yield self.resealed()
 
     def decline(self) -> None:
         """Encryption was turned off: what is sealed closes, what follows begins in clear."""
@@ -165,8 +165,19 @@ class Conversations:
         """Fires when all that was recorded by now can be read; StorageUnavailable if it cannot."""
         if self._works.writer.unavailable:
             raise StorageUnavailable
-        yield self._resealed()
+        yield self.resealed()
         yield self._works.writer.flushed(self._owner)
+
+    @inlineCallbacks
+    def resealed(self) -> Generator[Deferred[Any], Any, None]:
+        """Fires when what is being sealed anew is; fails as the first of it fails."""
+        waited, self._resealing = self._resealing, []
+        followers = [follow(d) for d in waited]
+        self._resealing = [d for d in waited if not d.called]
+        try:
+            yield gatherResults(followers, consumeErrors=True)
+        except FirstError as error:
+            raise error.subFailure.value from None  # type: ignore[misc]
 
     # What an event does to a conversation.
 
@@ -336,15 +347,6 @@ class Conversations:
                 self._works.writer.submit(change).chainDeferred(done)
             except ArchiveError as refusal:
                 done.errback(refusal)
-
-    @inlineCallbacks
-    def _resealed(self) -> Generator[Deferred[Any], Any, None]:
-        """Fires when what is being sealed anew now is; fails as the first of it fails."""
-        self._resealing = [d for d in self._resealing if not d.called]
-        try:
-            yield gatherResults([follow(d) for d in self._resealing], consumeErrors=True)
-        except FirstError as error:
-            raise error.subFailure.value from None  # type: ignore[misc]
 
 
 def _new_id(start: Micros) -> int:

@@ -4,16 +4,23 @@ import gc
 
 import pytest
 from lxml import etree
+from twisted.internet.defer import fail
 
 from archive_crypt import conversations
 from archive_crypt.archiver import TooLarge
 from archive_crypt.core import policy
 from archive_crypt.core.dialect import DIALECTS, F
 from archive_crypt.crypto.keyring import KeyRing
-from archive_crypt.errors import ArchiveBusy, LockedMemoryUnavailable, NoUsableKey, StorageUnavailable
+from archive_crypt.errors import (
+    ArchiveBusy,
+    LockedMemoryUnavailable,
+    NoUsableKey,
+    StorageRefused,
+    StorageUnavailable,
+)
 from archive_crypt.model import SECOND, AutoState, SuppliedKey
 from archive_crypt.recorder import MOST_WAITING
-from archive_crypt.store.interfaces import Open, SetAuto
+from archive_crypt.store.interfaces import Open, Reseal, SetAuto
 from archive_crypt.store.memory import MemoryStorage
 from tests.kit import LAPTOP, House, key_info, opened
 
@@ -331,6 +338,41 @@ def test_resealing_while_the_database_is_slow():
     read_items = opened(last[0], LAPTOP)
     assert read_items[-1].bodies == ((None, "sealed meanwhile"),)
     assert [item.bound.number for item in read_items] == list(range(501 - len(read_items), 501))
+
+
+@pytest.mark.parametrize("scope", ["stream", "global"])
+def test_sealing_anew_fails(scope):
+    """If what was recorded cannot be sealed the request fails, and all is as it was before it."""
+    house = House()
+    stream = house.stream(ORCHARD)
+    stream.ask(PLAIN)
+    stream.says(said("in clear"))
+    apply = house.storage.apply
+
+    def refuse(changes, again=False):
+        if any(isinstance(change, Reseal) for change in changes):
+            return fail(StorageRefused())
+        return apply(changes, again)
+
+    house.storage.apply = refuse
+    answer = stream.ask(SEALED.replace("save=", f"scope='{scope}' save="))
+    assert condition(answer) == ("internal-server-error", "cancel")
+    assert len(house.keyring) == 0
+    assert outcome(stream.says(said("still in clear"))) is True
+    house.storage.apply = apply
+    assert not any(chat.get("crypt") for chat in stream.ask(LIST).iter("{*}chat"))
+    stream.closes()
+    assert outcome(house.storage.auto(ROMEO)) == AutoState()
+
+
+def test_a_setting_that_cannot_be_loaded():
+    """If a setting cannot be loaded at all, requests are answered, and nothing waits."""
+    house = House()
+    house.storage.failing = StorageRefused()
+    stream = house.stream(ORCHARD)
+    house.storage.failing = None
+    assert stream.ask(LIST).get("type") == "result"
+    assert condition(stream.ask(PLAIN)) == ("internal-server-error", "wait")
 
 
 def test_stream_leaves_while_resealing():
