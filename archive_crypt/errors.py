@@ -49,6 +49,32 @@ class NoSuchCursor(ArchiveError):
     condition, type = "item-not-found", "cancel"  # XEP-0059 2.4
 
 
+class NotAcceptable(ArchiveError):
+    """The archive cannot take this."""
+
+    condition, type = "not-acceptable", "modify"  # XEP-0136 5.3
+
+
+class WouldLoseData(ArchiveError):
+    """Without these keys nobody could open what they encrypt any more: save others first."""
+
+    condition, type = "conflict", "cancel"
+
+
+class LoggingRequired(ArchiveError):
+    """Messages are recorded here by the operator's decision; it cannot be turned off."""
+
+    condition, type = "not-allowed", "cancel"  # XEP-0136 1.3.1, 7.1
+    in_v13 = ("feature-not-implemented", "cancel")  # 0.13, section 7.3
+
+
+class BelowRequired(ArchiveError):
+    """The operator of this server requires that more is saved than this."""
+
+    condition, type = "not-acceptable", "modify"  # XEP-0136 1.3.1, 3.3
+    in_v13 = ("feature-not-implemented", "cancel")  # 0.13, section 3.3
+
+
 class NoUsableKey(ArchiveError):
     """There is no public key to encrypt for; supply one in <auto/>."""
 
@@ -70,6 +96,14 @@ class StorageRefused(ArchiveError):
     """The archive's database refused this; the operator's log says why."""
 
     condition, type = "internal-server-error", "cancel"
+
+
+class CollectionGone(StorageRefused):
+    """The collection was removed while it was being recorded."""
+
+
+class Withheld(StorageRefused):
+    """The user decided meanwhile that this is not to be saved."""
 
 
 class ArchiveBusy(ArchiveError):

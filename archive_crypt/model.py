@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 #: A moment: microseconds since 1970-01-01T00:00:00Z, negative before it.
@@ -22,11 +22,42 @@ class Direction(enum.Enum):
 
 
 class SaveMode(enum.Enum):
-    """How much of a message is saved (XEP-0136 3.2). ``stream`` is not offered."""
+    """How much of a message is saved (XEP-0136 3.2), from nothing to all. ``stream`` can be
+    preferred, but nothing is recorded under it."""
 
     FALSE = "false"
     BODY = "body"
     MESSAGE = "message"
+    STREAM = "stream"
+
+
+class Otr(enum.Enum):
+    """What a user wants of off-the-record conversations (XEP-0136 3.2): for clients to obey."""
+
+    REQUIRE = "require"
+    PREFER = "prefer"
+    APPROVE = "approve"
+    CONCEDE = "concede"
+    OPPOSE = "oppose"
+    FORBID = "forbid"
+
+
+class Use(enum.Enum):
+    """What a user thinks of a method of archiving (XEP-0136 3.2): for clients to obey."""
+
+    PREFER = "prefer"
+    CONCEDE = "concede"
+    FORBID = "forbid"
+
+
+class Automatic(enum.Enum):
+    """What an operator thinks of automatic archiving (XEP-0136 7): not offered, the users'
+    choice, or compulsory logging of at least the bodies, or of whole messages."""
+
+    OFF = "off"
+    ALLOWED = "allowed"
+    REQUIRED_BODY = "required-body"
+    REQUIRED_MESSAGE = "required-message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +101,17 @@ class SealedItem:
     cipher: bytes
 
 
-Item = PlainItem | SealedItem
+@dataclass(frozen=True, slots=True)
+class UploadedItem:
+    """One EncryptedData as its owner uploaded it: `content` is the element, `key_names` the
+    KeyNames in its KeyInfo."""
+
+    number: int
+    content: str
+    key_names: tuple[str, ...] = ()
+
+
+Item = PlainItem | SealedItem | UploadedItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +126,53 @@ class EncryptedKey:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadedKey:
+    """An EncryptedKey as its owner uploaded it: `content` is the element, `key_name` its
+    CarriedKeyName ("" without one), `recipients` the KeyNames of the public keys."""
+
+    key_name: str
+    recipients: tuple[str, ...]
+    content: str
+
+
+WrappedKey = EncryptedKey | UploadedKey
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A ``<previous/>`` or ``<next/>`` (XEP-0136 5.7): the identity of another collection, which
+    need not exist."""
+
+    with_: str
+    start: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The attributes form of a collection (XEP-0136 5.8), as uploaded; `key_names` those in the
+    EncryptedData in it (XEP-0241 2)."""
+
+    content: str
+    key_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SuppliedKey:
     """A public key the user gave in ``<auto/>``, as it is kept: DER SubjectPublicKeyInfo."""
 
     name: str
     der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedKey:
+    """A public key the user published (XEP-0189), as it is kept: DER SubjectPublicKeyInfo, good
+    from `begin` to `end`; None: no bound."""
+
+    name: str
+    der: bytes
+    begin: Micros | None = None
+    end: Micros | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +219,48 @@ class Window:
     index: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """What is wanted of conversations (XEP-0136 3.2). `expire`: seconds, or None."""
+
+    save: SaveMode
+    otr: Otr
+    expire: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContactModes:
+    """``<item/>``: the modes for those who match `jid` (XEP-0136 1.3.1, JID Matching)."""
+
+    jid: str
+    modes: Modes
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMode:
+    """``<session/>``: how the messages of one thread are saved. It lapses `timeout` seconds after
+    the thread's last message; `until` is that moment as far as is known."""
+
+    thread: str
+    save: SaveMode
+    timeout: int
+    until: Micros
+    otr: Otr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """All archiving preferences of a user. `default` None: never set. `methods`: those that were
+    set, by type. `revision` grows with each change."""
+
+    default: Modes | None = None
+    items: tuple[ContactModes, ...] = ()
+    sessions: tuple[SessionMode, ...] = ()
+    methods: Mapping[str, Use] = field(default_factory=dict)
+    revision: int = 0
+
+
 T = TypeVar("T")
 
 
@@ -150,17 +275,37 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an operator decides about archives. Times in seconds, sizes in octets.
+    """What an operator decides about archives. Times in seconds, sizes in octets; None: no bound.
 
-    `save`: how much of a message is saved. `encryption`: whether users may have it sealed.
-    `minimum_bits`: of the RSA keys that users supply. `seal_algorithm`, `wrap_algorithm`: URIs.
+    `save`: how much of a message is saved unless its user prefers otherwise. `automatic`,
+    `manual`: which ways of archiving are offered; `full_content`: whether more than bodies can be
+    recorded, `body_only_uploads`: whether only bodies can be uploaded. `encryption`: whether
+    users may have what is recorded sealed. `forward_secret`: whether OTR and OMEMO messages are
+    recorded. `minimum_bits`: of the RSA keys that users supply; `openpgp_keys`: whether the RSA
+    keys they publish by XEP-0373 are used. `seal_algorithm`, `wrap_algorithm`: URIs. `guard_keys`:
+    whether the last EncryptedKey of a data key in use may not be deleted. `expire`: of
+    collections whose user prefers nothing; `minimum_expire`, `maximum_expire`: bound what users
+    prefer. `tombstones`: how long removals are remembered. `expiry_every`: between two rounds.
     """
 
     save: SaveMode = SaveMode.BODY
+    automatic: Automatic = Automatic.ALLOWED
+    manual: bool = True
+    full_content: bool = True
+    body_only_uploads: bool = False
     encryption: bool = True
+    forward_secret: bool = False
     minimum_bits: int = 2048
+    openpgp_keys: bool = False
     seal_algorithm: str = "http://www.w3.org/2009/xmlenc11#aes256-gcm"
     wrap_algorithm: str = "http://www.w3.org/2009/xmlenc11#rsa-oaep"
+    guard_keys: bool = True
     silence: float = 600.0
+    expire: int | None = None
+    minimum_expire: int | None = None
+    maximum_expire: int | None = None
+    tombstones: int | None = None
+    expiry_every: float = 3600.0
+    largest_collection: int = 64 * 1024 * 1024
     most_collections: int = 100
     most_items: int = 200
