@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 #: A moment: microseconds since 1970-01-01T00:00:00Z, negative before it.
 Micros = int
@@ -138,6 +138,9 @@ class UploadedKey:
 WrappedKey = EncryptedKey | UploadedKey
 
 
+LinkName = Literal["previous", "next"]
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A ``<previous/>`` or ``<next/>`` (XEP-0136 5.7): the identity of another collection, which
@@ -145,6 +148,18 @@ class Link:
 
     with_: str
     start: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One item of an upload. `content` is the whole element as PlainItem has it, with its own
+    ``secs`` and ``utc``; `secs` counts from the previous message (0 for a note). `encrypted`: it is
+    an EncryptedData, under the keys called `key_names`."""
+
+    content: str
+    secs: int = 0
+    encrypted: bool = False
+    key_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +299,8 @@ class Settings:
     recorded. `minimum_bits`: of the RSA keys that users supply; `openpgp_keys`: whether the RSA
     keys they publish by XEP-0373 are used. `seal_algorithm`, `wrap_algorithm`: URIs. `guard_keys`:
     whether the last EncryptedKey of a data key in use may not be deleted. `expire`: of
-    collections whose user prefers nothing; `minimum_expire`, `maximum_expire`: bound what users
+    collections whose user prefers nothing; `session_timeout`: of ``<session/>`` rules after the thread's
+    last message; `minimum_expire`, `maximum_expire`: bound what users
     prefer. `tombstones`: how long removals are remembered. `expiry_every`: between two rounds.
     """
 
@@ -301,6 +317,7 @@ class Settings:
     wrap_algorithm: str = "http://www.w3.org/2009/xmlenc11#rsa-oaep"
     guard_keys: bool = True
     silence: float = 600.0
+    session_timeout: int = 3600
     expire: int | None = None
     minimum_expire: int | None = None
     maximum_expire: int | None = None

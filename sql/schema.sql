@@ -7,7 +7,8 @@
 -- cursor and be lost for good.
 CREATE TABLE owner (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    jid text COLLATE "C" NOT NULL UNIQUE           -- bare JID
+    jid text COLLATE "C" NOT NULL UNIQUE,          -- bare JID
+    revision bigint NOT NULL DEFAULT 0             -- of the preferences: what was sealed under another is decided again
 );
 
 -- A collection (XEP-0136 5.2): its identity for the owner is (with_, start).
@@ -22,12 +23,18 @@ CREATE TABLE collection (
     bare text COLLATE "C" NOT NULL GENERATED ALWAYS AS (split_part(with_, '/', 1)) STORED,
     domain text COLLATE "C" NOT NULL GENERATED ALWAYS AS (
         substr(split_part(with_, '/', 1), strpos(split_part(with_, '/', 1), '@') + 1)) STORED,
+    previous_with text COLLATE "C",                -- <previous/> and <next/> (5.7): the other need not exist
+    previous_start bigint,
+    next_with text COLLATE "C",
+    next_start bigint,
+    form_keys text[] NOT NULL DEFAULT '{}',        -- data keys that its form names; the form is item -1
     PRIMARY KEY (owner, id),
     UNIQUE (owner, with_, start)
 );
 CREATE INDEX collection_by_start ON collection (owner, start, id);
 CREATE INDEX collection_by_bare ON collection (owner, bare, start, id);
 CREATE INDEX collection_by_domain ON collection (owner, domain, start, id);
+CREATE INDEX collection_by_form ON collection (owner) WHERE form_keys <> '{}';
 
 -- The latest change of each collection, for replication (XEP-0136 10) and versions. Kept apart
 -- and narrow: in the collection's own row every new stamp would rewrite all of its indexes.
@@ -40,13 +47,19 @@ CREATE TABLE change (
     stamp bigint NOT NULL,                         -- unique for the owner
     items integer NOT NULL,                        -- how many the collection holds
     removed boolean NOT NULL DEFAULT false,        -- a tombstone: the collection is gone
+    octets bigint NOT NULL DEFAULT 0,              -- of its items
+    archived bigint NOT NULL DEFAULT 0,            -- stamp of the last change that brought an item
     PRIMARY KEY (owner, collection),
     UNIQUE (owner, stamp)
 ) WITH (fillfactor = 70);
 -- A tombstone ends when its collection is made anew.
 CREATE UNIQUE INDEX change_removed ON change (owner, with_, start) WHERE removed;
+CREATE INDEX change_forgotten ON change (stamp) WHERE removed;
+-- Expiry looks for what was archived long ago: by its stamp, or here if it was touched since.
+CREATE INDEX change_touched ON change (owner, archived) WHERE archived < stamp AND NOT removed;
 
 -- A data key's name and algorithm; the key itself is never here. `key` numbers them in a collection.
+-- Of uploaded EncryptedData only the name is known, and the algorithm is ''.
 CREATE TABLE data_key (
     owner bigint NOT NULL,
     collection bigint NOT NULL,
@@ -54,18 +67,19 @@ CREATE TABLE data_key (
     name text COLLATE "C" NOT NULL,
     algorithm text NOT NULL,                       -- URI of the content encryption
     PRIMARY KEY (owner, collection, key),
-    UNIQUE (owner, collection, name),
+    UNIQUE (owner, name, collection),
     FOREIGN KEY (owner, collection) REFERENCES collection ON DELETE CASCADE
 );
 
--- A data key wrapped for one public key (XEP-0241 2).
+-- A data key wrapped for one public key (XEP-0241 2). An uploaded one is kept as its element: its
+-- algorithm is '', and it has a row for each public key that it names, or one with ''.
 CREATE TABLE encrypted_key (
     owner bigint NOT NULL,
     collection bigint NOT NULL,
     name text COLLATE "C" NOT NULL,                -- CarriedKeyName
     recipient text COLLATE "C" NOT NULL,           -- KeyName of the public key
     algorithm text NOT NULL,                       -- URI of the key transport
-    cipher bytea NOT NULL,                         -- octets of the CipherValue
+    cipher bytea NOT NULL,                         -- octets of the CipherValue, or the element's UTF-8
     FOREIGN KEY (owner, collection) REFERENCES collection ON DELETE CASCADE
 );
 -- Found by name; and the same one is not kept twice. Two public keys may have one name, so the
@@ -73,6 +87,7 @@ CREATE TABLE encrypted_key (
 CREATE UNIQUE INDEX encrypted_key_by_name
     ON encrypted_key (owner, name, recipient, collection, substr(sha256(cipher), 1, 8));
 CREATE INDEX encrypted_key_by_collection ON encrypted_key (owner, collection);
+CREATE INDEX encrypted_key_by_recipient ON encrypted_key (owner, recipient, collection);
 
 -- One message. (owner, collection, number) is also what makes a repeated write harmless.
 -- No foreign key: checking it row by row took a quarter of the writer's speed. The writer
@@ -80,12 +95,12 @@ CREATE INDEX encrypted_key_by_collection ON encrypted_key (owner, collection);
 CREATE TABLE item (
     owner bigint NOT NULL,
     collection bigint NOT NULL,
-    number integer NOT NULL,                       -- from 0, in recording order
-    key smallint,                                  -- the data key that sealed it; NULL: in clear
+    number integer NOT NULL,                       -- in order: recorded from 0, uploaded from 2^16; -1: the form
+    key smallint,                                  -- the data key that sealed it; NULL: in clear, or uploaded
     at bigint,                                     -- its time; NULL when sealed (it is inside)
     content bytea NOT NULL,                        -- octets of the CipherValue, or the element's UTF-8
     PRIMARY KEY (owner, collection, number),
-    CHECK ((key IS NULL) = (at IS NOT NULL))
+    CHECK (key IS NULL OR at IS NULL)
 );
 ALTER TABLE item ALTER content SET STORAGE EXTERNAL;  -- ciphertext does not compress: do not try
 
@@ -103,4 +118,52 @@ CREATE TABLE supplied_key (
     name text COLLATE "C" NOT NULL,
     der bytea NOT NULL,                            -- SubjectPublicKeyInfo
     PRIMARY KEY (owner, name)
+);
+
+-- Archiving preferences (XEP-0136 3). Expiry asks for those that have a time.
+CREATE TABLE preference_default (
+    owner bigint PRIMARY KEY REFERENCES owner ON DELETE CASCADE,
+    save text NOT NULL,
+    otr text NOT NULL,
+    expire bigint                                  -- seconds
+);
+CREATE INDEX preference_default_expiring ON preference_default (owner) WHERE expire IS NOT NULL;
+
+CREATE TABLE preference_item (
+    owner bigint NOT NULL REFERENCES owner ON DELETE CASCADE,
+    jid text COLLATE "C" NOT NULL,
+    exact boolean NOT NULL,
+    save text NOT NULL,
+    otr text NOT NULL,
+    expire bigint,                                 -- seconds
+    PRIMARY KEY (owner, jid)
+);
+CREATE INDEX preference_item_expiring ON preference_item (owner) WHERE expire IS NOT NULL;
+
+CREATE TABLE preference_session (
+    owner bigint NOT NULL REFERENCES owner ON DELETE CASCADE,
+    thread text COLLATE "C" NOT NULL,
+    save text NOT NULL,
+    otr text,
+    timeout bigint NOT NULL,                       -- seconds after the thread's last message
+    until bigint NOT NULL,                         -- when it lapses, as far as was known
+    PRIMARY KEY (owner, thread)
+);
+
+CREATE TABLE preference_method (
+    owner bigint NOT NULL REFERENCES owner ON DELETE CASCADE,
+    type text NOT NULL,
+    use text NOT NULL,
+    PRIMARY KEY (owner, type)
+);
+
+-- The public keys the user publishes (XEP-0189), as last seen.
+CREATE TABLE published_key (
+    owner bigint NOT NULL REFERENCES owner ON DELETE CASCADE,
+    position integer NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    der bytea NOT NULL,                            -- SubjectPublicKeyInfo
+    since bigint,                                  -- good from and to
+    until bigint,
+    PRIMARY KEY (owner, position)
 );

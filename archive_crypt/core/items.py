@@ -5,6 +5,7 @@ What is bound inside a sealed item is written and read here; the sealing is `cry
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,8 @@ _DELAY = "urn:xmpp:delay"
 _EME = "urn:xmpp:eme:0"
 _STANZA = {"jabber:client", "jabber:server", "jabber:component:accept", None}
 _HARMFUL = frozenset("'\"<>& \t\r\n")
+#: An item's tag and, if it was uploaded, the times it has.
+_HEAD = re.compile(r"""<(to|from|note)((?: secs="[^"]*")?(?: utc="([^"]*)")?)""")
 _XML_LANG = ("http://www.w3.org/XML/1998/namespace", "lang")
 
 
@@ -80,32 +83,34 @@ def said_at(message: domish.Element, when: Micros, trusted: Collection[str]) -> 
 def sealed(content: str, namespace: str, at: Micros, start: Micros, bound: Bound) -> bytes:
     """The plaintext to seal: the item with its namespace, both its times and its place.
 
-    ``secs`` counts from the collection's start, as the server can never repair times later.
+    ``secs`` counts from the collection's start, as the server can never repair times later. An
+    uploaded item keeps its own ``utc``.
     """
-    tag, rest = _split(content)
+    tag, utc, rest, _ = _taken_apart(content)
     return (
-        f"<{tag} xmlns='{namespace}' secs='{times.whole_seconds(at, start)}' utc='{times.render(at)}'"
+        f"<{tag} xmlns='{namespace}' secs='{times.whole_seconds(at, start)}' utc='{utc or times.render(at)}'"
         f" xmlns:b='{BOUND}' b:of={_write_bound(bound)}{rest}"
     ).encode()
 
 
-def shown(items: Sequence[PlainItem], start: Micros) -> Iterator[str]:
-    """Plain items as a page shows them: the first one's ``secs`` counts from `start`, each other's
-    from the item before it, and all have ``utc``.
+def shown(items: Sequence[PlainItem], start: Micros, *, first: bool = True) -> Iterator[str]:
+    """Plain items as a page shows them. Recorded: ``secs`` counts from `start` for the page's first,
+    for the others from the item before, and all have ``utc``. Uploaded: as they were uploaded.
 
     Offsets are rounded down from the start, never from item to item, so that the running sum
-    stays within a second of the real time; an item older than its predecessor gets 0.
+    stays within a second of the real time; an item older than its predecessor gets 0. A page that
+    is not the `first` can be placed in time by its first message, uploaded or not (A-SECS-3).
     """
-    reached = 0
+    reached, placed = 0, first
     for item in items:
-        tag, rest = _split(item.content)
-        utc = times.render(item.at)
-        if tag == "note":
-            yield f"<note utc='{utc}'{rest}"
-            continue
-        offset = max(reached, times.whole_seconds(item.at, start))
-        yield f"<{tag} secs='{offset - reached}' utc='{utc}'{rest}"
-        reached = offset
+        tag, utc, rest, uploaded = _taken_apart(item.content)
+        if uploaded and (placed or tag == "note"):
+            yield item.content
+        else:
+            offset = max(reached, times.whole_seconds(item.at, start))
+            yield f"<{tag} secs='{offset - reached}' utc='{utc or times.render(item.at)}'{rest}"
+        if tag != "note":
+            reached, placed = max(reached, times.whole_seconds(item.at, start)), True
 
 
 def read(element: etree._Element) -> ReadItem:
@@ -164,12 +169,14 @@ def _is_harmless(child: domish.Element) -> bool:
     return all(_is_harmless(grandchild) for grandchild in tree.children(child))
 
 
-def _split(content: str) -> tuple[str, str]:
-    """("to", " name='nick'><body>...") of "<to name='nick'><body>...": where attributes go in."""
-    for tag in ("from", "to", "note"):
-        if content.startswith(f"<{tag}"):
-            return tag, content[len(tag) + 1 :]
-    raise ValueError("an item is neither <to>, <from> nor <note>")
+def _taken_apart(content: str) -> tuple[str, str | None, str, bool]:
+    """("to", its own utc or None, " name='nick'><body>...", whether it has times of its own, which
+    only uploaded items have) of "<to name='nick'><body>..."."""
+    found = _HEAD.match(content)
+    if found is None:
+        raise ValueError("an item is neither <to>, <from> nor <note>")
+    tag, times_, utc = found.groups()
+    return tag, utc, content[found.end() :], bool(times_)
 
 
 def _bodies(element: etree._Element) -> Iterator[tuple[str | None, str]]:

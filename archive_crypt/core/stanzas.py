@@ -1,44 +1,24 @@
-"""Requests and answers of XEP-0136 and XEP-0241 <-> values.
-
-Requests come in as lxml elements, answers go out as text. What an element means is decided
-here; what is done about it is the archiver's.
+"""Requests of XEP-0136 and XEP-0241 -> values: what an element means is decided here, what is done
+about it is the archiver's.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
-from archive_crypt.core import items, jids, rsm, times, xmlenc
+from archive_crypt.core import attributes, prefstanzas, rsm, times, uploads, xmlenc
+from archive_crypt.core.answers import write_position
 from archive_crypt.core.dialect import DIALECTS, Dialect
+from archive_crypt.core.prefstanzas import PreferencesGet, PreferencesRemove, PreferencesSet
+from archive_crypt.core.uploads import SaveRequest
 from archive_crypt.errors import BadRequest, NotImplementedHere, UnusableKey
-from archive_crypt.model import (
-    Collection,
-    EncryptedKey,
-    Item,
-    Micros,
-    Page,
-    PageRequest,
-    PlainItem,
-    Position,
-    SealedItem,
-)
-
-#: A reply stops growing here (octets, keys counted): a larger stanza can end a stream.
-MOST_REPLY = 128 * 1024
-#: Of that, octets for the iq with the longest JIDs, the namespace and <set/>.
-_ENVELOPE = 8192
-#: Octets that secs and utc add to a plain item, at most.
-_TIMES = 64
+from archive_crypt.model import Micros, PageRequest, Position
 
 #: Public keys in one <auto/>. Each costs an EncryptedKey in every collection.
 MOST_KEYS = 16
-
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,67 +55,81 @@ class RetrieveRequest:
     page: PageRequest
 
 
-Request = AutoRequest | ListRequest | RetrieveRequest
+@dataclass(frozen=True, slots=True)
+class RemoveRequest:
+    """``<remove/>``: which collections, as in a list; `identity`: the one of exactly `with_` and
+    `start`; `open`: only those being recorded."""
+
+    dialect: Dialect
+    with_: str | None
+    exact: bool
+    start: Micros | None
+    end: Micros | None
+    identity: bool
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeysRequest:
+    """``<keys/>``: which EncryptedKeys are for the public keys called `key_names`."""
+
+    dialect: Dialect
+    key_names: tuple[str, ...]
+    page: PageRequest
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRequest:
+    """``<delete/>``: of one collection, the EncryptedKeys for the public keys called `key_names`."""
+
+    dialect: Dialect
+    with_: str
+    start: Micros
+    key_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModifiedRequest:
+    """``<modified/>``: what changed after `after`."""
+
+    dialect: Dialect
+    after: Micros
+    page: PageRequest
+
+
+Request = (
+    AutoRequest
+    | ListRequest
+    | RetrieveRequest
+    | RemoveRequest
+    | KeysRequest
+    | DeleteRequest
+    | ModifiedRequest
+    | SaveRequest
+    | PreferencesGet
+    | PreferencesSet
+    | PreferencesRemove
+)
 
 
 def parse(kind: str, element: etree._Element) -> Request:
     """The request that `element` makes as the child of an iq of type `kind` ('get' or 'set').
 
     :raises BadRequest: malformed, or of the wrong type.
+    :raises NotAcceptable: a part of it can never be kept.
     :raises NotImplementedHere: no request of the archive is called so.
     :raises UnusableKey: a supplied key cannot be read.
     """
     qname = etree.QName(element)
     dialect = DIALECTS[qname.namespace or ""]
-    kinds, reader = _READERS.get(qname.localname, ((), None))
-    if reader is None:
+    readers = _READERS.get(qname.localname)
+    if qname.localname in _NO_REQUESTS:
+        raise BadRequest(f"<{qname.localname}/> is no request.")
+    if readers is None:
         raise NotImplementedHere(f"The archive knows no request <{qname.localname}/>.")
-    if kind not in kinds:
-        raise BadRequest(f"<{qname.localname}/> goes into an iq of type {kinds[0]!r}.")
-    return reader(dialect, element)
-
-
-def list_answer(dialect: Dialect, page: Page[Collection]) -> str:
-    """``<list/>`` of one page, ids and all; without ``<set/>`` when nothing matched (XEP-0059 2.2)."""
-    chats = [f"<chat{_attributes(dialect, collection)}/>" for collection in page.items]
-    ids = [write_position((collection.start, collection.id)) for collection in page.items]
-    return f"<list xmlns='{dialect.namespace}'>{''.join(chats)}{_set(ids, page.index, page.count)}</list>"
-
-
-def chat_answer(
-    dialect: Dialect,
-    collection: Collection,
-    page: Page[Item],
-    keys: Mapping[str, Sequence[EncryptedKey]],
-    *,
-    backwards: bool = False,
-) -> str:
-    """``<chat/>`` of one page: items, then the EncryptedKeys that open them, then ``<set/>``.
-
-    `keys` maps the name of each data key of the page to its EncryptedKeys, filtered as the
-    client asked. Where the reply would outgrow MOST_REPLY the page ends early, but never
-    without an item; a page asked for by ``<before/>`` loses its first items instead, so that
-    paging on from its ``<first/>`` misses none.
-    """
-    wrapped = {name: [_written_key(key) for key in keys[name]] for name in keys}
-    sealed = {
-        item.number: xmlenc.write_data(item, [key_id for key_id, _ in wrapped.get(item.key_name, ())])
-        for item in page.items
-        if isinstance(item, SealedItem)
-    }
-    attributes = _attributes(dialect, collection)
-    room = MOST_REPLY - _ENVELOPE - len(attributes.encode())
-    part = _fitting(page.items, sealed, wrapped, room, backwards)
-    chosen = page.items[part]
-    plain = items.shown([item for item in chosen if isinstance(item, PlainItem)], collection.start)
-    written = [sealed[item.number] if isinstance(item, SealedItem) else next(plain) for item in chosen]
-    names = dict.fromkeys(item.key_name for item in chosen if isinstance(item, SealedItem))
-    written += [text for name in names for _, text in wrapped.get(name, ())]
-    ids = [write_position((item.number,)) for item in chosen]
-    return (
-        f"<chat xmlns='{dialect.namespace}'{attributes}>"
-        f"{''.join(written)}{_set(ids, page.index + part.start, page.count)}</chat>"
-    )
+    if kind not in readers:
+        raise BadRequest(f"<{qname.localname}/> goes into an iq of type {next(iter(readers))!r}.")
+    return readers[kind](dialect, element)
 
 
 def read_position(length: int) -> Callable[[str], Position]:
@@ -153,14 +147,22 @@ def read_position(length: int) -> Callable[[str], Position]:
     return read
 
 
-def write_position(position: Position) -> str:
-    """The id of an item in a result set, opaque to clients: its position."""
-    return ":".join(map(str, position))
+def read_stamp(text: str) -> Position:
+    """The position that a UTC DateTime names among modifications; ValueError for others."""
+    try:
+        return (times.parse(text, clamp=True),)
+    except BadRequest:
+        raise ValueError("not a DateTime") from None
 
 
-def _read_auto(dialect: Dialect, element: etree._Element) -> AutoRequest:
-    save = _boolean(element, "save")
-    encrypt = _boolean(element, "encrypt") or False
+def read_auto(dialect: Dialect, element: etree._Element) -> AutoRequest:
+    """``<auto/>``, by itself or in ``<pref/>``.
+
+    :raises BadRequest: it is malformed.
+    :raises UnusableKey: a supplied key cannot be read.
+    """
+    save = attributes.boolean(element, "save")
+    encrypt = attributes.boolean(element, "encrypt") or False
     scope = element.get("scope", "stream") if dialect.scoped else "stream"
     if save is None:
         raise BadRequest("<auto/> needs the attribute save.")
@@ -185,104 +187,89 @@ def _read_keys(element: etree._Element) -> Iterator[xmlenc.RSAKeyValue]:
         yield value
 
 
+def _exact(dialect: Dialect, element: etree._Element) -> bool:
+    return dialect.exactmatch and bool(attributes.boolean(element, "exactmatch"))
+
+
 def _read_list(dialect: Dialect, element: etree._Element) -> ListRequest:
-    with_ = element.get("with")
     return ListRequest(
         dialect=dialect,
-        with_=None if with_ is None else _jid(with_),
-        exact=dialect.exactmatch and bool(_boolean(element, "exactmatch")),
-        start=_time(element, "start", clamp=True),
-        end=_time(element, "end", clamp=True),
+        with_=attributes.jid(element, "with"),
+        exact=_exact(dialect, element),
+        start=attributes.time(element, "start", clamp=True),
+        end=attributes.time(element, "end", clamp=True),
         page=rsm.read_request(element),
     )
 
 
 def _read_retrieve(dialect: Dialect, element: etree._Element) -> RetrieveRequest:
-    with_, start = element.get("with"), _time(element, "start")
-    if with_ is None or start is None:
-        raise BadRequest("<retrieve/> needs the attributes with and start.")
+    with_, start = attributes.identity(element)
     return RetrieveRequest(
         dialect=dialect,
-        with_=_jid(with_),
+        with_=with_,
         start=start,
         key_names=xmlenc.read_key_names(element),
         page=rsm.read_request(element),
     )
 
 
-#: name -> (iq types, reader). <auto/> is taken as get too: a client in the field sends it so.
-_READERS: dict[str, tuple[tuple[str, ...], Callable[[Dialect, etree._Element], Request]]] = {
-    "auto": (("set", "get"), _read_auto),
-    "list": (("get",), _read_list),
-    "retrieve": (("get",), _read_retrieve),
-}
-
-
-def _boolean(element: etree._Element, name: str) -> bool | None:
-    text = element.get(name)
-    if text is None:
-        return None
-    if text not in _BOOLEANS:
-        raise BadRequest(f"The attribute {name} is 'true', 'false', '1' or '0'.")
-    return _BOOLEANS[text]
-
-
-def _time(element: etree._Element, name: str, *, clamp: bool = False) -> Micros | None:
-    text = element.get(name)
-    return None if text is None else times.parse(text, clamp=clamp)
-
-
-def _jid(text: str) -> str:
-    jid = jids.read(text)
-    if jid is None:
-        raise BadRequest("The attribute with is not a JID.")
-    return str(jid.full())
-
-
-def _written_key(key: EncryptedKey) -> tuple[str, str]:
-    """(Id, element) of an EncryptedKey; no two different ones share an Id, on whatever page."""
-    parts = b"\0".join((key.key_name.encode(), key.recipient.encode(), key.cipher))
-    key_id = f"k{hashlib.sha256(parts).hexdigest()[:24]}"
-    return key_id, xmlenc.write_key(key, key_id)
-
-
-def _fitting(
-    page: Sequence[Item],
-    sealed: Mapping[int, str],
-    wrapped: Mapping[str, Sequence[tuple[str, str]]],
-    room: int,
-    backwards: bool,
-) -> slice:
-    """The longest run of items, from the front or the back, that with its keys fits `room` octets."""
-    seen, count = set[str](), 0
-    for item in reversed(page) if backwards else page:
-        if isinstance(item, SealedItem):
-            room -= len(sealed[item.number])
-            if item.key_name not in seen:
-                seen.add(item.key_name)
-                room -= sum(len(text) for _, text in wrapped.get(item.key_name, ()))
-        else:
-            room -= len(item.content.encode()) + _TIMES
-        if count and room < 0:
-            break
-        count += 1
-    return slice(len(page) - count, len(page)) if backwards else slice(0, count)
-
-
-def _set(ids: Sequence[str], index: int, count: int) -> str:
-    if not count:
-        return ""
-    if not ids:
-        return rsm.write_answer(rsm.PageInfo(None, None, None, count))
-    return rsm.write_answer(rsm.PageInfo(ids[0], ids[-1], index, count))
-
-
-def _attributes(dialect: Dialect, collection: Collection) -> str:
-    optional = (
-        ("thread", collection.thread),
-        ("subject", collection.subject),
-        ("crypt", "true" if collection.crypt else None),
-        ("version", str(collection.version) if dialect.versioned else None),
+def _read_remove(dialect: Dialect, element: etree._Element) -> RemoveRequest:
+    with_, end = attributes.jid(element, "with"), attributes.time(element, "end", clamp=True)
+    start = attributes.time(element, "start", clamp=True)
+    if start is not None and end is None and with_ is None:
+        raise BadRequest("<remove/> with start needs an end too, or with for a single collection.")
+    return RemoveRequest(
+        dialect=dialect,
+        with_=with_,
+        exact=_exact(dialect, element),
+        start=start,
+        end=end,
+        identity=start is not None and end is None,
+        open=bool(attributes.boolean(element, "open")),
     )
-    extra = "".join(f" {name}={quoteattr(value)}" for name, value in optional if value is not None)
-    return f" with={quoteattr(collection.with_)} start='{times.render(collection.start)}'{extra}"
+
+
+def _read_keys_request(dialect: Dialect, element: etree._Element) -> KeysRequest:
+    return KeysRequest(dialect, _key_names(element), rsm.read_request(element))
+
+
+def _read_delete(dialect: Dialect, element: etree._Element) -> DeleteRequest:
+    return DeleteRequest(dialect, *attributes.identity(element), _key_names(element))
+
+
+def _key_names(element: etree._Element) -> tuple[str, ...]:
+    names = xmlenc.read_key_names(element)
+    if not names:
+        raise BadRequest(f"<{etree.QName(element).localname}/> needs the <KeyName/> of a public key.")
+    return names
+
+
+def _read_modified(dialect: Dialect, element: etree._Element) -> ModifiedRequest:
+    after = attributes.time(element, "start", clamp=True)
+    return ModifiedRequest(dialect, times.EARLIEST if after is None else after, rsm.read_request(element))
+
+
+def _read_preferences(dialect: Dialect, _: etree._Element) -> PreferencesGet:
+    return PreferencesGet(dialect)
+
+
+#: Elements of the archive's schema that go elsewhere: into files, <save/>, stream features.
+_NO_REQUESTS = ("archive", "chat", "feature")
+
+_Reader = Callable[[Dialect, etree._Element], Request]
+
+#: name -> iq type -> reader. <auto/> is taken as get too: a client in the field sends it so; and
+#: <delete/> because XEP-0241 prints it so.
+_READERS: dict[str, dict[str, _Reader]] = {
+    "auto": {"set": read_auto, "get": read_auto},
+    "list": {"get": _read_list},
+    "retrieve": {"get": _read_retrieve},
+    "remove": {"set": _read_remove},
+    "keys": {"get": _read_keys_request},
+    "delete": {"set": _read_delete, "get": _read_delete},
+    "modified": {"get": _read_modified},
+    "save": {"set": uploads.read},
+    "pref": {"get": _read_preferences, "set": prefstanzas.read_set},
+    "itemremove": {"set": prefstanzas.read_remove},
+    "sessionremove": {"set": prefstanzas.read_remove},
+}

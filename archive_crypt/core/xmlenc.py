@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 from lxml import etree
 
 from archive_crypt.errors import BadRequest
-from archive_crypt.model import EncryptedKey, SealedItem
+from archive_crypt.model import EncryptedKey, SealedItem, UploadedKey
 
 XMLENC = "http://www.w3.org/2001/04/xmlenc#"
 XMLENC11 = "http://www.w3.org/2009/xmlenc11#"
@@ -26,6 +26,8 @@ KEY_TYPE = f"{XMLENC}EncryptedKey"
 
 _ENC = f"{{{XMLENC}}}"
 _SIG = f"{{{XMLDSIG}}}"
+#: No entity, no DTD, nothing fetched.
+_PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
 _XML_SPACE = " \t\r\n"
 
 #: rsa-oaep names its hash functions beside it; the other algorithms say all by their URI.
@@ -172,6 +174,23 @@ def read_key_value(info: etree._Element) -> RSAKeyValue | None:
 def read_key_names(parent: etree._Element) -> tuple[str, ...]:
     """The ``<KeyName/>`` children of a request (XEP-0241 5), without the empty ones."""
     return _key_names(parent)
+
+
+def names_in(content: str) -> tuple[str, ...]:
+    """The KeyNames of the data keys that EncryptedData in `content` (well-formed, ours to trust) name:
+    of the element itself, or of any in it."""
+    root = etree.fromstring(content, _PARSER)
+    found = dict.fromkeys(
+        name for data in root.iter(f"{_ENC}EncryptedData") for name in _key_names(data.find(f"{_SIG}KeyInfo"))
+    )
+    return tuple(found)
+
+
+def uploaded_key(content: str) -> UploadedKey:
+    """An EncryptedKey as its owner uploaded it, whatever of it is missing."""
+    element = etree.fromstring(content, _PARSER)
+    name = _stripped(element.find(f"{_ENC}CarriedKeyName")) or ""
+    return UploadedKey(name, tuple(dict.fromkeys(_key_names(element.find(f"{_SIG}KeyInfo")))), content)
 
 
 def _cipher_data(cipher: bytes) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -20,6 +20,7 @@ from archive_crypt.model import (
     Form,
     Item,
     Link,
+    LinkName,
     Micros,
     Modes,
     Page,
@@ -29,13 +30,12 @@ from archive_crypt.model import (
     SaveMode,
     SealedItem,
     SessionMode,
+    Upload,
     UploadedKey,
     Use,
     Window,
     WrappedKey,
 )
-
-LinkName = Literal["previous", "next"]
 
 #: Octets of items that one page reads at most, its last item apart.
 MOST_PAGE = 128 * 1024
@@ -154,18 +154,6 @@ class SetPublished:
 
     owner: str
     keys: tuple[PublishedKey, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """One item of a Save. `content` is the whole element as `model.PlainItem` has it, with its own
-    ``secs`` and ``utc``; `secs` counts from the previous message (0 for a note). `encrypted`: it is
-    an EncryptedData, under the keys called `key_names`."""
-
-    content: str
-    secs: int = 0
-    encrypted: bool = False
-    key_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,35 +1,41 @@
-"""Changes -> rows: the SQL of the writer, in a handful of statements for a batch of any size.
+"""Changes -> rows: applies a batch of any size. What is recorded goes in a handful of statements for
+the whole batch, everything else change by change.
 
 Every batch takes its owners' row locks first, in the order of their ids, and draws its stamps
-under them. Items reach PostgreSQL only by COPY: psycopg2 writes parameters into the statement's
-text, which `log_statement` would show.
+under them.
 """
 
 from __future__ import annotations
 
 import itertools
-import struct
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from io import BytesIO
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from psycopg2.extras import execute_values
 
-from archive_crypt.errors import StorageRefused
-from archive_crypt.model import MILLISECOND, SECOND, EncryptedKey, Item, Micros, SealedItem
-from archive_crypt.store.interfaces import AddKeys, Append, Change, Open, Rename, Reseal, SetAuto
-
-#: (owner id, collection id)
-Place = tuple[int, int]
-
-#: COPY BINARY: a signature, flags and no header extension; then the rows; then the trailer.
-_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
-#: Six fields, each its length and its value: owner, collection, number, key, at, content.
-_SEALED = struct.Struct("!hiqiqiiihii")
-_PLAIN = struct.Struct("!hiqiqiiiiqi")
-_NULL = -1
+from archive_crypt.core import preferences as wishes
+from archive_crypt.errors import ArchiveError, CollectionGone, StorageRefused, StorageUnavailable, Withheld
+from archive_crypt.model import MILLISECOND, SECOND, Micros, PlainItem, Preferences, SealedItem
+from archive_crypt.store import removals, settled, sql, uploads
+from archive_crypt.store.interfaces import (
+    AddKeys,
+    Append,
+    Change,
+    DeleteKeys,
+    Expire,
+    Open,
+    Outcome,
+    Remove,
+    Rename,
+    Reseal,
+    Save,
+    SetAuto,
+    SetPreferences,
+    SetPublished,
+    Terms,
+)
+from archive_crypt.store.sql import Growth, Locked, Place, Row
 
 #: Data keys whose numbers are remembered; above it all are forgotten and looked up again.
 _MOST_NUMBERS = 100_000
@@ -41,217 +47,195 @@ class Rows:
     def __init__(self) -> None:
         #: (owner, collection, data key's name) -> its number there. These never change.
         self._numbers: dict[tuple[int, int, str], int] = {}
-        self._singly: dict[type, Callable[[Any, int, Any], None]] = {
-            AddKeys: self._add_keys,
-            Rename: self._rename,
+        #: The id of the last batch's transaction and its outcomes, which may have been committed.
+        self._last: tuple[int, list[Outcome]] | None = None
+        self._singly: dict[type, Callable[[Any, Locked, Any], Outcome]] = {
+            AddKeys: settled.add_keys,
+            Rename: settled.rename,
             Reseal: self._reseal,
-            SetAuto: self._set_auto,
+            SetAuto: settled.set_auto,
+            SetPublished: settled.set_published,
+            SetPreferences: settled.set_preferences,
+            Save: uploads.save,
+            Remove: removals.remove,
+            Expire: removals.expire,
+            DeleteKeys: removals.delete_keys,
         }
 
-    def apply(self, cursor: Any, changes: Sequence[Change], again: bool) -> None:
-        """Make all of `changes`, in order. `again`: they may have been committed before."""
+    def apply(self, cursor: Any, changes: Sequence[Change], again: bool) -> list[Outcome]:
+        """Make all of `changes`, in order. `again`: the last ones, which may have been committed."""
+        if again and self._last is not None and _committed(cursor, self._last[0]):
+            return self._last[1]
         try:
-            owners = _lock(cursor, {change.owner for change in changes})
+            owners, transaction = sql.lock(cursor, {change.owner for change in changes})
+            outcomes: list[Outcome] = []
             for bulk, group in itertools.groupby(changes, lambda c: isinstance(c, Open | Append)):
                 if bulk:
-                    self._record(cursor, owners, list(group), again)
+                    outcomes += self._record(cursor, owners, list(group))
                 else:
-                    for change in group:
-                        self._singly[type(change)](cursor, owners[change.owner], change)
+                    outcomes += [self._single(cursor, owners[change.owner], change) for change in group]
         except BaseException:
             self._numbers.clear()  # what is rolled back may get another number
             raise
+        self._last = transaction, outcomes
+        return outcomes
 
-    def _record(self, cursor: Any, owners: dict[str, int], changes: list[Change], again: bool) -> None:
-        opens = [change for change in changes if isinstance(change, Open)]
-        items = [
-            ((owners[change.owner], change.collection), change.item)
-            for change in changes
-            if isinstance(change, Append)
-        ]
+    def _single(self, cursor: Any, owner: Locked, change: Change) -> Outcome:
+        try:
+            return self._singly[type(change)](cursor, owner, change)
+        except StorageRefused:
+            raise
+        except ArchiveError as refusal:  # each looks before it writes, so nothing was written
+            return refusal
+
+    # What is recorded.
+
+    def _record(self, cursor: Any, owners: dict[str, Locked], changes: list[Any]) -> list[Outcome]:
+        withheld = _withheld(cursor, owners, changes)
+        outcomes: list[Outcome] = [Withheld() if n in withheld else None for n in range(len(changes))]
+        kept = [change for n, change in enumerate(changes) if n not in withheld]
+        opens = [change for change in kept if isinstance(change, Open)]
         opened = self._open(cursor, owners, opens) if opens else {}
-        if again:
-            items = _unwritten(cursor, items)
-        self._copy(cursor, items)
-        counts = Counter(place for place, _ in items)
-        touched = dict.fromkeys((*opened, *counts))
-        stamps = _stamps(cursor, list(touched))
+        rows = [self._row(cursor, owners, change) for change in kept if isinstance(change, Append)]
+        sql.copy(cursor, rows)
+        growth: defaultdict[Place, Growth] = defaultdict(Growth)
+        for row in rows:
+            growth[row.place].items += 1
+            growth[row.place].octets += len(row.content)
+        drawn = sql.stamps(cursor, list(dict.fromkeys((*opened, *growth))))
         if opened:
-            _insert_changes(cursor, opened, stamps, counts)
-        grown = [place for place in counts if place not in opened]
-        if len(_bump(cursor, grown, stamps, counts)) < len(grown):
-            raise StorageRefused("A collection that was to grow is gone.")
+            sql.insert_changes(cursor, opened, drawn, growth)
+        grown = [place for place in growth if place not in opened]
+        gone = set(grown) - sql.bump(cursor, grown, drawn, growth)
+        if gone:
+            _take_back(cursor, gone)
+            for n, change in enumerate(changes):
+                if isinstance(change, Append) and (owners[change.owner].id, change.collection) in gone:
+                    outcomes[n] = outcomes[n] or CollectionGone()
+        return outcomes
 
     def _open(
-        self, cursor: Any, owners: dict[str, int], opens: list[Open]
+        self, cursor: Any, owners: dict[str, Locked], opens: list[Open]
     ) -> dict[Place, tuple[str, Micros]]:
-        """Insert collections with their data keys; the identities of those that were new."""
+        """Insert collections with their data keys; their identities."""
         starts = _free_starts(cursor, owners, opens)
-        rows = [
-            (owners[o.owner], o.collection, o.with_, start, o.thread, o.key_name is not None)
-            for o, start in zip(opens, starts, strict=True)
+        placed = [
+            ((owners[o.owner].id, o.collection), o, start) for o, start in zip(opens, starts, strict=True)
         ]
-        new = execute_values(
+        rows = []
+        for (owner, collection), o, start in placed:
+            before = _parent(cursor, owner, o) if o.parent else (None, None)
+            rows.append((owner, collection, o.with_, start, o.thread, o.key_name is not None, *before))
+        execute_values(
             cursor,
-            "INSERT INTO collection (owner, id, with_, start, thread, crypt) VALUES %s"
-            " ON CONFLICT (owner, id) DO NOTHING RETURNING owner, id, with_, start",
+            "INSERT INTO collection (owner, id, with_, start, thread, crypt, previous_with, previous_start)"
+            " VALUES %s",
             rows,
-            fetch=True,
         )
-        opened = {(owner, id_): (with_, start) for owner, id_, with_, start in new}
-        sealed = [
-            (owners[o.owner], o) for o in opens if (owners[o.owner], o.collection) in opened and o.key_name
-        ]
+        sealed = [(place, o) for place, o, _ in placed if o.key_name]
         if sealed:
             execute_values(
                 cursor,
                 "INSERT INTO data_key (owner, collection, key, name, algorithm) VALUES %s",
-                [(owner, o.collection, 0, o.key_name, o.algorithm) for owner, o in sealed],
+                [(*place, 0, o.key_name, o.algorithm) for place, o in sealed],
             )
-            _insert_keys(cursor, [(owner, o.collection, key) for owner, o in sealed for key in o.keys])
-        self._remember({(owner, o.collection, o.key_name or ""): 0 for owner, o in sealed})
-        return opened
+            sql.insert_keys(cursor, [(place, key) for place, o in sealed for key in o.keys])
+        self._remember({(*place, o.key_name or ""): 0 for place, o in sealed})
+        return {place: (o.with_, start) for place, o, start in placed}
 
-    def _copy(self, cursor: Any, items: Iterable[tuple[Place, Item]]) -> None:
-        buffer = BytesIO()
-        buffer.write(_SIGNATURE)
-        for (owner, collection), item in items:
-            if isinstance(item, SealedItem):
-                number = self._number(cursor, owner, collection, item.key_name)
-                head = _SEALED.pack(
-                    6, 8, owner, 8, collection, 4, item.number, 2, number, _NULL, len(item.cipher)
-                )
-                buffer.write(head + item.cipher)
-            else:
-                content = item.content.encode()
-                head = _PLAIN.pack(
-                    6, 8, owner, 8, collection, 4, item.number, _NULL, 8, item.at, len(content)
-                )
-                buffer.write(head + content)
-        buffer.write(_TRAILER)
-        buffer.seek(0)
-        columns = "owner, collection, number, key, at, content"
-        # In one piece: between its pieces psycopg2 gives up the GIL and has to wait for it again.
-        size = buffer.getbuffer().nbytes
-        cursor.copy_expert(f"COPY item ({columns}) FROM STDIN (FORMAT binary)", buffer, size)
+    def _row(self, cursor: Any, owners: Mapping[str, Locked], change: Append) -> Row:
+        place, item = (owners[change.owner].id, change.collection), change.item
+        if isinstance(item, SealedItem):
+            return Row(place, item.number, self._number(cursor, place, item.key_name), None, item.cipher)
+        if isinstance(item, PlainItem):
+            return Row(place, item.number, None, item.at, item.content.encode())
+        raise StorageRefused("What is uploaded comes by Save.")
 
-    def _number(self, cursor: Any, owner: int, collection: int, name: str) -> int:
-        number = self._numbers.get((owner, collection, name))
+    def _number(self, cursor: Any, place: Place, name: str) -> int:
+        number = self._numbers.get((*place, name))
         if number is None:
             cursor.execute(
-                "SELECT key FROM data_key WHERE owner = %s AND collection = %s AND name = %s",
-                (owner, collection, name),
+                "SELECT key FROM data_key WHERE owner = %s AND collection = %s AND name = %s", (*place, name)
             )
             row = cursor.fetchone()
             if row is None:
-                raise StorageRefused("A collection does not know the data key of an item.")
+                return self._unknown(cursor, place)
             (number,) = row
-            self._remember({(owner, collection, name): number})
+            self._remember({(*place, name): number})
         return int(number)
+
+    def _unknown(self, cursor: Any, place: Place) -> int:
+        """The number of a data key that the collection does not know: any, if it is gone altogether."""
+        cursor.execute("SELECT 1 FROM collection WHERE owner = %s AND id = %s", place)
+        if cursor.fetchone() is not None:
+            raise StorageRefused("A collection does not know the data key of an item.")
+        return 0
 
     def _remember(self, numbers: dict[tuple[int, int, str], int]) -> None:
         if len(self._numbers) > _MOST_NUMBERS:
             self._numbers.clear()
         self._numbers.update(numbers)
 
-    def _add_keys(self, cursor: Any, owner: int, change: AddKeys) -> None:
-        place = (owner, change.collection)
+    def _reseal(self, cursor: Any, owner: Locked, change: Reseal) -> None:
+        place = (owner.id, change.collection)
         cursor.execute("UPDATE collection SET crypt = true WHERE owner = %s AND id = %s", place)
-        if not cursor.rowcount:
-            return
-        new = _insert_data_key(cursor, place, change.key_name, change.algorithm)
-        new += _insert_keys(cursor, [(*place, key) for key in change.keys])
-        if new:
-            _bump(cursor, [place], _stamps(cursor, [place]), Counter())
-
-    def _rename(self, cursor: Any, owner: int, change: Rename) -> None:
-        place = (owner, change.collection)
-        cursor.execute("SELECT with_, start FROM collection WHERE owner = %s AND id = %s", place)
-        row = cursor.fetchone()
-        if row is None or row[0] == change.with_ or _taken(cursor, owner, change.with_, row[1]):
-            return
-        cursor.execute(
-            "UPDATE collection SET with_ = %s WHERE owner = %s AND id = %s", (change.with_, *place)
-        )
-        # The tombstone of the old identity: one collection never has two, as it only ever goes
-        # from bare to full and back, so the negative id is free.
-        tomb = (owner, -change.collection)
-        stamps = _stamps(cursor, [tomb, place])
-        cursor.execute(
-            "INSERT INTO change (owner, collection, with_, start, version, stamp, items, removed)"
-            " SELECT owner, %s, with_, start, version, %s, 0, true FROM change"
-            " WHERE owner = %s AND collection = %s"
-            " ON CONFLICT (owner, collection) DO UPDATE"
-            " SET with_ = excluded.with_, version = excluded.version, stamp = excluded.stamp",
-            (tomb[1], stamps[tomb], *place),
-        )
-        _end_tombstones(cursor, [(owner, change.with_, row[1])])
-        cursor.execute(
-            "UPDATE change SET with_ = %s WHERE owner = %s AND collection = %s", (change.with_, *place)
-        )
-        _bump(cursor, [place], stamps, Counter())
-
-    def _reseal(self, cursor: Any, owner: int, change: Reseal) -> None:
-        place = (owner, change.collection)
-        cursor.execute("UPDATE collection SET crypt = true WHERE owner = %s AND id = %s", place)
-        if not cursor.rowcount or not _insert_data_key(cursor, place, change.key_name, change.algorithm):
+        if not cursor.rowcount or not sql.insert_data_key(cursor, place, change.key_name, change.algorithm):
             return  # gone, or done before
-        _insert_keys(cursor, [(*place, key) for key in change.keys])
+        sql.insert_keys(cursor, [(place, key) for key in change.keys])
         cursor.execute(
-            "DELETE FROM item WHERE owner = %s AND collection = %s AND key IS NULL RETURNING number", place
+            "DELETE FROM item WHERE owner = %s AND collection = %s AND at IS NOT NULL"
+            " RETURNING number, octet_length(content)",
+            place,
         )
-        if {number for (number,) in cursor.fetchall()} != {item.number for item in change.items}:
+        plain = dict(cursor.fetchall())
+        if set(plain) != {item.number for item in change.items}:
             raise StorageRefused("What is to be sealed is not what the collection holds in clear.")
-        self._copy(cursor, [(place, item) for item in change.items])
-        _bump(cursor, [place], _stamps(cursor, [place]), Counter())
-
-    def _set_auto(self, cursor: Any, owner: int, change: SetAuto) -> None:
-        auto = change.auto
-        cursor.execute("DELETE FROM auto WHERE owner = %s", (owner,))
-        cursor.execute(
-            "INSERT INTO auto (owner, save, encrypt, namespace) VALUES (%s, %s, %s, %s)",
-            (owner, auto.save, auto.encrypt, auto.namespace),
-        )
-        rows = [(owner, key.name, key.der) for key in auto.keys]
-        if rows:
-            execute_values(cursor, "INSERT INTO supplied_key (owner, name, der) VALUES %s", rows)
+        number = self._number(cursor, place, change.key_name)
+        sql.copy(cursor, [Row(place, item.number, number, None, item.cipher) for item in change.items])
+        more = sum(len(item.cipher) for item in change.items) - sum(plain.values())
+        sql.bump_one(cursor, place, Growth(0, more))
 
 
-def _lock(cursor: Any, jids: set[str]) -> dict[str, int]:
-    """The ids of these owners, new ones made, all locked until the transaction ends."""
-    names = sorted(jids)
-    query = "SELECT jid, id FROM owner WHERE jid = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
-    cursor.execute(query, (names,))
-    owners = dict(cursor.fetchall())
-    if len(owners) < len(names):
-        new = [(name,) for name in names if name not in owners]
-        execute_values(cursor, "INSERT INTO owner (jid) VALUES %s ON CONFLICT DO NOTHING", new)
-        cursor.execute(query, (names,))
-        owners = dict(cursor.fetchall())
-    return owners
+def _committed(cursor: Any, transaction: int) -> bool:
+    """Whether a transaction, whose COMMIT was not answered, was committed all the same."""
+    cursor.execute("SELECT pg_xact_status(%s::text::xid8)", (str(transaction),))
+    (status,) = cursor.fetchone()
+    if status == "in progress":
+        raise StorageUnavailable("The connection is lost, but its transaction is not over yet.")
+    return bool(status == "committed")
 
 
-def _stamps(cursor: Any, places: list[Place]) -> dict[Place, Micros]:
-    """A new stamp for each change: the time, but always above the owner's last one.
+def _withheld(cursor: Any, owners: Mapping[str, Locked], changes: Sequence[Open | Append]) -> set[int]:
+    """The places in `changes` of what its owner no longer wants saved: decided under preferences that
+    another process has changed since, it is decided again."""
+    known: dict[int, Preferences] = {}
+    found = set()
+    for n, change in enumerate(changes):
+        terms, owner = change.terms, owners[change.owner]
+        if terms is None or terms.revision == owner.revision:
+            continue
+        if owner.id not in known:
+            known[owner.id] = settled.preferences(cursor, owner.id)
+        if not _still(known[owner.id], terms):
+            found.add(n)
+    return found
 
-    A statement of its own after the lock: only so does it see what the lock's last holder wrote.
-    """
-    owners = sorted({owner for owner, _ in places})
+
+def _still(preferences: Preferences, terms: Terms) -> bool:
+    now = wishes.save_mode(preferences, terms.with_, terms.thread, terms.default)
+    return wishes.least(now, terms.mode) is terms.mode
+
+
+def _take_back(cursor: Any, gone: set[Place]) -> None:
+    """Delete what was copied for collections that are not there."""
     cursor.execute(
-        "SELECT o, greatest((extract(epoch FROM clock_timestamp()) * 1e6)::bigint,"
-        " (SELECT stamp + 1 FROM change WHERE owner = o ORDER BY stamp DESC LIMIT 1))"
-        " FROM unnest(%s::bigint[]) AS o",
-        (owners,),
+        "DELETE FROM item i USING unnest(%s::bigint[], %s::bigint[]) AS v(owner, collection)"
+        " WHERE i.owner = v.owner AND i.collection = v.collection",
+        ([owner for owner, _ in gone], [collection for _, collection in gone]),
     )
-    following = dict(cursor.fetchall())
-    stamps = {}
-    for place in places:
-        stamps[place] = following[place[0]]
-        following[place[0]] += 1
-    return stamps
 
 
-def _free_starts(cursor: Any, owners: dict[str, int], opens: list[Open]) -> list[Micros]:
+def _free_starts(cursor: Any, owners: Mapping[str, Locked], opens: Sequence[Open]) -> list[Micros]:
     """A start for each new collection that its owner does not have with this contact yet.
 
     Moved on by milliseconds and within a second: readers accept so much from what is bound
@@ -261,13 +245,13 @@ def _free_starts(cursor: Any, owners: dict[str, int], opens: list[Open]) -> list
         "SELECT c.owner, c.with_, c.start FROM unnest(%s::bigint[], %s::text[], %s::bigint[])"
         " AS v(owner, with_, start) JOIN collection c"
         " ON c.owner = v.owner AND c.with_ = v.with_ AND c.start >= v.start AND c.start < v.start + %s",
-        ([owners[o.owner] for o in opens], [o.with_ for o in opens], [o.start for o in opens], SECOND),
+        ([owners[o.owner].id for o in opens], [o.with_ for o in opens], [o.start for o in opens], SECOND),
     )
     taken = set(cursor.fetchall())
     starts = []
     for o in opens:
         candidates = range(o.start, o.start + SECOND, MILLISECOND)
-        identities = ((owners[o.owner], o.with_, start) for start in candidates)
+        identities = ((owners[o.owner].id, o.with_, start) for start in candidates)
         identity = next((i for i in identities if i not in taken), None)
         if identity is None:
             raise StorageRefused("One contact has a collection in every millisecond of this second.")
@@ -276,91 +260,11 @@ def _free_starts(cursor: Any, owners: dict[str, int], opens: list[Open]) -> list
     return starts
 
 
-def _unwritten(cursor: Any, items: list[tuple[Place, Item]]) -> list[tuple[Place, Item]]:
-    """Those items that an earlier try did not commit: a collection is only ever written upwards."""
-    places = list({place for place, _ in items})
+def _parent(cursor: Any, owner: int, change: Open) -> tuple[str | None, Micros | None]:
+    """The collection that holds the thread from which this one's branched off (XEP-0201)."""
     cursor.execute(
-        "SELECT owner, collection, (SELECT number FROM item i WHERE i.owner = v.owner"
-        " AND i.collection = v.collection ORDER BY number DESC LIMIT 1)"
-        " FROM unnest(%s::bigint[], %s::bigint[]) AS v(owner, collection)",
-        ([owner for owner, _ in places], [collection for _, collection in places]),
+        "SELECT with_, start FROM collection WHERE owner = %s AND bare = %s AND thread = %s AND start <= %s"
+        " ORDER BY start DESC, id DESC LIMIT 1",
+        (owner, change.with_.partition("/")[0], change.parent, change.start),
     )
-    last = {(owner, collection): number for owner, collection, number in cursor.fetchall()}
-    return [(place, item) for place, item in items if last[place] is None or item.number > last[place]]
-
-
-def _insert_changes(
-    cursor: Any,
-    opened: dict[Place, tuple[str, Micros]],
-    stamps: dict[Place, Micros],
-    counts: Counter[Place],
-) -> None:
-    _end_tombstones(cursor, [(owner, *identity) for (owner, _), identity in opened.items()])
-    execute_values(
-        cursor,
-        "INSERT INTO change (owner, collection, with_, start, version, stamp, items) VALUES %s",
-        [(*place, *opened[place], 0, stamps[place], counts[place]) for place in opened],
-    )
-
-
-def _end_tombstones(cursor: Any, identities: list[tuple[int, str, Micros]]) -> None:
-    cursor.execute(
-        "DELETE FROM change c USING unnest(%s::bigint[], %s::text[], %s::bigint[]) AS v(owner, with_, start)"
-        " WHERE c.removed AND c.owner = v.owner AND c.with_ = v.with_ AND c.start = v.start",
-        tuple(map(list, zip(*identities, strict=True))),
-    )
-
-
-def _bump(
-    cursor: Any, places: list[Place], stamps: dict[Place, Micros], counts: Counter[Place]
-) -> set[Place]:
-    """Version +1 with its stamp; which of `places` there are."""
-    if not places:
-        return set()
-    cursor.execute(
-        "UPDATE change c SET version = c.version + 1, stamp = v.stamp, items = c.items + v.items"
-        " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::int[])"
-        " AS v(owner, collection, stamp, items)"
-        " WHERE c.owner = v.owner AND c.collection = v.collection AND NOT c.removed"
-        " RETURNING c.owner, c.collection",
-        (
-            [owner for owner, _ in places],
-            [collection for _, collection in places],
-            [stamps[place] for place in places],
-            [counts[place] for place in places],
-        ),
-    )
-    return set(cursor.fetchall())
-
-
-def _taken(cursor: Any, owner: int, with_: str, start: Micros) -> bool:
-    cursor.execute(
-        "SELECT 1 FROM collection WHERE owner = %s AND with_ = %s AND start = %s", (owner, with_, start)
-    )
-    return cursor.fetchone() is not None
-
-
-def _insert_data_key(cursor: Any, place: Place, name: str, algorithm: str) -> int:
-    cursor.execute(
-        "INSERT INTO data_key (owner, collection, key, name, algorithm)"
-        " SELECT %s, %s, coalesce(max(key) + 1, 0), %s, %s FROM data_key"
-        " WHERE owner = %s AND collection = %s ON CONFLICT (owner, collection, name) DO NOTHING",
-        (*place, name, algorithm, *place),
-    )
-    return int(cursor.rowcount)
-
-
-def _insert_keys(cursor: Any, rows: list[tuple[int, int, EncryptedKey]]) -> int:
-    if not rows:
-        return 0
-    execute_values(
-        cursor,
-        "INSERT INTO encrypted_key (owner, collection, name, recipient, algorithm, cipher) VALUES %s"
-        " ON CONFLICT DO NOTHING",
-        [
-            (owner, collection, k.key_name, k.recipient, k.algorithm, k.cipher)
-            for owner, collection, k in rows
-        ],
-        page_size=len(rows),
-    )
-    return int(cursor.rowcount)
+    return cursor.fetchone() or (None, None)

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from archive_crypt.deferreds import follow
 from archive_crypt.errors import ArchiveBusy, StorageUnavailable
 from archive_crypt.model import Item, SealedItem
-from archive_crypt.store.interfaces import Append, Change, Reseal, Storage
+from archive_crypt.store.interfaces import Append, Change, Outcome, Reseal, Save, Storage
 
 #: Changes and octets of one transaction at most. More owners share one COMMIT in a larger batch;
 #: beyond this size nothing is gained and the others wait longer.
@@ -42,15 +42,15 @@ class _Entry:
     def __init__(self, change: Change) -> None:
         self.change = change
         self.size = _OVERHEAD + _content_size(change)
-        self.done: Deferred[None] = Deferred()
+        self.done: Deferred[Any] = Deferred()
         self.waiters: list[Deferred[None]] = []
 
-    def settle(self, error: Exception | None) -> None:
+    def settle(self, outcome: Outcome | Exception) -> None:
         """Tell the submitter what became of the change, and the others that it is settled."""
-        if error is None:
-            self.done.callback(None)
+        if isinstance(outcome, Exception):
+            self.done.errback(outcome)
         else:
-            self.done.errback(error)
+            self.done.callback(outcome)
         self.release(None)
 
     def release(self, error: Exception | None) -> None:
@@ -83,10 +83,11 @@ class Writer:
         self._pause: Deferred[None] | None = None
         self._abandoned = False
 
-    def submit(self, change: Change) -> Deferred[None]:
-        """A Deferred that fires when `change` is durable.
+    def submit(self, change: Change) -> Deferred[Any]:
+        """A Deferred that fires with the outcome of `change` when it is durable.
 
-        Fails with StorageRefused if the database will not have it; no other change suffers.
+        Fails with the ArchiveError that is its outcome, or with StorageRefused if the database will
+        not have it; no other change suffers.
 
         :raises ArchiveBusy: too much waits already; nothing was taken.
         """
@@ -128,7 +129,7 @@ class Writer:
         waiting = list(self._queue)
         self._queue.clear()
         self.lost = len(self._batch) + len(waiting)
-        self._settle(waiting, StorageUnavailable())
+        self._fail(waiting, StorageUnavailable())
         if self._pause is not None:
             self._pause.callback(None)
 
@@ -154,23 +155,23 @@ class Writer:
     @inlineCallbacks
     def _commit(self, batch: Sequence[_Entry]) -> Generator[Deferred[Any], Any, None]:
         """Write a batch; one that is refused is halved until the offender stands alone."""
-        error: Exception | None = None
         try:
-            yield self._persist([entry.change for entry in batch])
+            outcomes = yield self._persist([entry.change for entry in batch])
         except Exception as refusal:  # noqa: BLE001 - whatever it is, the line must go on
-            error = refusal
-        if error is None or len(batch) == 1 or isinstance(error, StorageUnavailable):
-            self._settle(batch, error)
-            return
-        for half in _halves(batch):
-            yield self._commit(half)
+            if len(batch) == 1 or isinstance(refusal, StorageUnavailable):
+                self._fail(batch, refusal)
+                return
+            for half in _halves(batch):
+                yield self._commit(half)
+        else:
+            self._settle(batch, outcomes)
 
     @inlineCallbacks
-    def _persist(self, changes: Sequence[Change]) -> Generator[Deferred[Any], Any, None]:
+    def _persist(self, changes: Sequence[Change]) -> Generator[Deferred[Any], Any, list[Outcome]]:
         """Have `changes` applied, waiting for the database as long as it takes."""
         for tries in itertools.count():
             try:
-                yield self._storage.apply(changes, again=tries > 0)
+                outcomes = yield self._storage.apply(changes, again=tries > 0)
             except StorageUnavailable:
                 if self._abandoned:
                     raise
@@ -179,7 +180,8 @@ class Writer:
                 yield self._wait(_PAUSES[min(tries, len(_PAUSES) - 1)])
             else:
                 self.unavailable = False
-                return
+                return list(outcomes)
+        raise AssertionError("unreachable")
 
     def _declare_unavailable(self) -> None:
         self.unavailable = True
@@ -199,15 +201,18 @@ class Writer:
 
         return pause.addCallback(over)
 
-    def _settle(self, batch: Sequence[_Entry], error: Exception | None) -> None:
-        if error is not None and batch:
+    def _fail(self, batch: Sequence[_Entry], error: Exception) -> None:
+        if batch:
             self.parked += 0 if self._abandoned else len(batch)
             self.log.error("{n} change(s) not written: {kind}", n=len(batch), kind=type(error).__name__)
-        for entry in batch:
+        self._settle(batch, [error] * len(batch))
+
+    def _settle(self, batch: Sequence[_Entry], outcomes: Sequence[Outcome | Exception]) -> None:
+        for entry, outcome in zip(batch, outcomes, strict=True):
             self.octets -= entry.size
             if self._last.get(entry.change.owner) is entry:
                 del self._last[entry.change.owner]
-            entry.settle(error)
+            entry.settle(outcome)
 
 
 def _halves(batch: Sequence[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
@@ -229,6 +234,9 @@ def _content_size(change: Change) -> int:
         return _item_size(change.item)
     if isinstance(change, Reseal):
         return sum(_OVERHEAD + _item_size(item) for item in change.items)
+    if isinstance(change, Save):
+        parts = (*change.items, *change.keys, *((change.form,) if change.form else ()))
+        return sum(_OVERHEAD + len(part.content) for part in parts)
     return 0
 
 

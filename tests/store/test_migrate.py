@@ -73,7 +73,8 @@ def test_a_crashed_run_is_no_obstacle(fresh):
         cursor.execute("INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 4711)")
         cursor.execute("DELETE FROM _yoyo_migration")
         cursor.execute(
-            "DROP TABLE auto, change, collection, data_key, encrypted_key, item, owner, supplied_key"
+            "DROP TABLE auto, change, collection, data_key, encrypted_key, item, owner, supplied_key,"
+            " preference_default, preference_item, preference_session, preference_method, published_key"
         )
     assert migrate(dsn)
 

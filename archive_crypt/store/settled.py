@@ -1,0 +1,172 @@
+"""The rows of what outlives messages: preferences, auto-archiving, published keys; and small changes to
+collections that are being recorded. Each function applies one change to an owner who is locked.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from psycopg2.extras import execute_values
+
+from archive_crypt.model import (
+    AutoState,
+    ContactModes,
+    Modes,
+    Otr,
+    Preferences,
+    PublishedKey,
+    SaveMode,
+    SessionMode,
+    SuppliedKey,
+    Use,
+)
+from archive_crypt.store import sql
+from archive_crypt.store.interfaces import AddKeys, OwnerState, Rename, SetAuto, SetPreferences, SetPublished
+from archive_crypt.store.sql import Locked
+
+#: Where other processes hear of changed preferences: a JSON list, the owner's JID and the revision.
+CHANNEL = "archive_crypt_preferences"
+
+
+def add_keys(cursor: Any, owner: Locked, change: AddKeys) -> None:
+    """A data key more, or one wrapped for more."""
+    place = (owner.id, change.collection)
+    cursor.execute("UPDATE collection SET crypt = true WHERE owner = %s AND id = %s", place)
+    if not cursor.rowcount:
+        return
+    new = sql.insert_data_key(cursor, place, change.key_name, change.algorithm)
+    new += sql.insert_keys(cursor, [(place, key) for key in change.keys])
+    if new:
+        sql.bump_one(cursor, place)
+
+
+def rename(cursor: Any, owner: Locked, change: Rename) -> None:
+    """Another ``with``: the old identity gets a tombstone, the new one is a change."""
+    place = (owner.id, change.collection)
+    cursor.execute("SELECT with_, start FROM collection WHERE owner = %s AND id = %s", place)
+    row = cursor.fetchone()
+    if row is None or row[0] == change.with_ or sql.taken(cursor, owner.id, change.with_, row[1]):
+        return
+    cursor.execute("UPDATE collection SET with_ = %s WHERE owner = %s AND id = %s", (change.with_, *place))
+    # One collection never has two such tombstones, as it only ever goes from bare to full and
+    # back, so the negative id is free.
+    tomb = (owner.id, -change.collection)
+    drawn = sql.stamps(cursor, [tomb, place])
+    cursor.execute(
+        "INSERT INTO change (owner, collection, with_, start, version, stamp, items, removed)"
+        " SELECT owner, %s, with_, start, version, %s, 0, true FROM change"
+        " WHERE owner = %s AND collection = %s"
+        " ON CONFLICT (owner, collection) DO UPDATE"
+        " SET with_ = excluded.with_, version = excluded.version, stamp = excluded.stamp",
+        (tomb[1], drawn[tomb], *place),
+    )
+    sql.end_tombstones(cursor, [(owner.id, change.with_, row[1])])
+    cursor.execute(
+        "UPDATE change SET with_ = %s WHERE owner = %s AND collection = %s", (change.with_, *place)
+    )
+    sql.bump(cursor, [place], drawn, {})
+
+
+def set_auto(cursor: Any, owner: Locked, change: SetAuto) -> None:
+    """The auto-archiving setting in place of the one before."""
+    auto = change.auto
+    cursor.execute("DELETE FROM auto WHERE owner = %s", (owner.id,))
+    cursor.execute(
+        "INSERT INTO auto (owner, save, encrypt, namespace) VALUES (%s, %s, %s, %s)",
+        (owner.id, auto.save, auto.encrypt, auto.namespace),
+    )
+    _insert(cursor, "supplied_key (owner, name, der)", [(owner.id, key.name, key.der) for key in auto.keys])
+
+
+def set_published(cursor: Any, owner: Locked, change: SetPublished) -> None:
+    """The published keys in place of those before."""
+    cursor.execute("DELETE FROM published_key WHERE owner = %s", (owner.id,))
+    rows = [(owner.id, n, key.name, key.der, key.begin, key.end) for n, key in enumerate(change.keys)]
+    _insert(cursor, "published_key (owner, position, name, der, since, until)", rows)
+
+
+def set_preferences(cursor: Any, owner: Locked, change: SetPreferences) -> Preferences:
+    """What is named set or removed; and other processes told of it when it is committed."""
+    for table, column, gone in (
+        ("preference_item", "jid", [*change.remove_items, *(item.jid for item in change.items)]),
+        ("preference_session", "thread", [*change.remove_sessions, *(s.thread for s in change.sessions)]),
+        ("preference_method", "type", list(change.methods)),
+    ):
+        if gone:
+            cursor.execute(f"DELETE FROM {table} WHERE owner = %s AND {column} = ANY(%s)", (owner.id, gone))
+    if change.default:
+        cursor.execute("DELETE FROM preference_default WHERE owner = %s", (owner.id,))
+        row = (owner.id, *_written(change.default))
+        _insert(cursor, "preference_default (owner, save, otr, expire)", [row])
+    items = [(owner.id, item.jid, item.exact, *_written(item.modes)) for item in change.items]
+    _insert(cursor, "preference_item (owner, jid, exact, save, otr, expire)", items)
+    sessions = [
+        (owner.id, s.thread, s.save.value, s.otr and s.otr.value, s.timeout, s.until) for s in change.sessions
+    ]
+    _insert(cursor, "preference_session (owner, thread, save, otr, timeout, until)", sessions)
+    methods = [(owner.id, kind, use.value) for kind, use in change.methods.items()]
+    _insert(cursor, "preference_method (owner, type, use)", methods)
+    cursor.execute("UPDATE owner SET revision = revision + 1 WHERE id = %s RETURNING revision", (owner.id,))
+    (revision,) = cursor.fetchone()
+    cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps([change.owner, revision])))
+    return preferences(cursor, owner.id)
+
+
+def preferences(cursor: Any, owner: int) -> Preferences:
+    """The preferences of an owner as this transaction sees them."""
+    cursor.execute("SELECT revision FROM owner WHERE id = %s", (owner,))
+    (revision,) = cursor.fetchone()
+    cursor.execute("SELECT save, otr, expire FROM preference_default WHERE owner = %s", (owner,))
+    row = cursor.fetchone()
+    cursor.execute(
+        "SELECT jid, exact, save, otr, expire FROM preference_item WHERE owner = %s ORDER BY jid", (owner,)
+    )
+    items = tuple(ContactModes(jid, _read(*modes), exact) for jid, exact, *modes in cursor.fetchall())
+    cursor.execute(
+        "SELECT thread, save, timeout, until, otr FROM preference_session WHERE owner = %s ORDER BY thread",
+        (owner,),
+    )
+    sessions = tuple(
+        SessionMode(thread, SaveMode(save), timeout, until, Otr(otr) if otr else None)
+        for thread, save, timeout, until, otr in cursor.fetchall()
+    )
+    cursor.execute("SELECT type, use FROM preference_method WHERE owner = %s", (owner,))
+    methods = {kind: Use(use) for kind, use in cursor.fetchall()}
+    return Preferences(_read(*row) if row else None, items, sessions, methods, revision)
+
+
+def state(cursor: Any, jid: str) -> OwnerState:
+    """All that outlives the streams of an owner."""
+    cursor.execute(
+        "SELECT o.id, a.save, a.encrypt, a.namespace FROM owner o LEFT JOIN auto a ON a.owner = o.id"
+        " WHERE o.jid = %s",
+        (jid,),
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return OwnerState()
+    owner, save, encrypt, namespace = row
+    auto = AutoState()
+    if save is not None:
+        cursor.execute("SELECT name, der FROM supplied_key WHERE owner = %s ORDER BY name", (owner,))
+        keys = tuple(SuppliedKey(name, bytes(der)) for name, der in cursor.fetchall())
+        auto = AutoState(save, encrypt, namespace, keys)
+    cursor.execute(
+        "SELECT name, der, since, until FROM published_key WHERE owner = %s ORDER BY position", (owner,)
+    )
+    published = tuple(PublishedKey(name, bytes(der), b, e) for name, der, b, e in cursor.fetchall())
+    return OwnerState(auto, preferences(cursor, owner), published)
+
+
+def _insert(cursor: Any, into: str, rows: list[tuple[Any, ...]]) -> None:
+    if rows:
+        execute_values(cursor, f"INSERT INTO {into} VALUES %s", rows)
+
+
+def _written(modes: Modes) -> tuple[str, str, int | None]:
+    return modes.save.value, modes.otr.value, modes.expire
+
+
+def _read(save: str, otr: str, expire: int | None) -> Modes:
+    return Modes(SaveMode(save), Otr(otr), expire)
