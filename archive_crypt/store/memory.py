@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 
-from archive_crypt.errors import NoSuchCollection, StorageRefused
+from archive_crypt.errors import NoSuchCollection
 from archive_crypt.model import (
-    MILLISECOND,
-    SECOND,
-    AutoState,
     Collection,
     EncryptedKey,
     Item,
@@ -23,64 +18,45 @@ from archive_crypt.model import (
     Page,
     PlainItem,
     Position,
-    SealedItem,
+    Preferences,
+    UploadedKey,
     Window,
+    WrappedKey,
 )
 from archive_crypt.store.interfaces import (
     MOST_PAGE,
-    AddKeys,
-    Append,
     Change,
     CollectionPage,
     ListFilter,
-    Open,
-    Rename,
-    Reseal,
-    SetAuto,
+    Modification,
+    Outcome,
+    OwnerState,
 )
+from archive_crypt.store.memory_changes import make
+from archive_crypt.store.memory_state import Owned, is_for, matches, named, octets
 
 T = TypeVar("T")
 
 
-@dataclass
-class _Kept:
-    """A collection with all that is in it."""
-
-    shown: Collection
-    items: dict[int, Item] = field(default_factory=dict)
-    key_names: set[str] = field(default_factory=set)
-    keys: list[EncryptedKey] = field(default_factory=list)
-
-
-@dataclass
-class _Owned:
-    """All of one owner; `bumped` are the collections whose version the running batch raised."""
-
-    kept: dict[int, _Kept] = field(default_factory=dict)
-    auto: AutoState = AutoState()
-    bumped: set[int] = field(default_factory=set)
-
-
 class MemoryStorage:
-    """A `Storage` in a dictionary. While `failing` is set every method fails with it."""
+    """A `Storage` in a dictionary. While `failing` is set every method fails with it, and nothing
+    is made. `now`: the time that changes are stamped with."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], Micros] = lambda: time.time_ns() // 1000) -> None:
         self.failing: Exception | None = None
-        self._owners: dict[str, _Owned] = {}
-        self._makers: dict[type, Callable[[_Owned, Any], None]] = {
-            Open: self._open,
-            Append: self._append,
-            AddKeys: self._add_keys,
-            Rename: self._rename,
-            Reseal: self._reseal,
-            SetAuto: self._set_auto,
-        }
+        self._now = now
+        self._owners: dict[str, Owned] = {}
+        self._last: tuple[list[Change], list[Outcome]] | None = None
 
-    def apply(self, changes: Sequence[Change], again: bool = False) -> Deferred[None]:
+    def apply(self, changes: Sequence[Change], again: bool = False) -> Deferred[list[Outcome]]:
+        last, self._last = self._last, None
+        if self.failing is None and again and last is not None and last[0] == list(changes):
+            self._last = last
+            return defer.succeed(list(last[1]))
         return self._run(self._apply, changes)
 
-    def auto(self, owner: str) -> Deferred[AutoState]:
-        return self._run(lambda: self._owned(owner).auto)
+    def state(self, owner: str) -> Deferred[OwnerState]:
+        return self._run(lambda: self._owned(owner).state)
 
     def collections(self, owner: str, which: ListFilter, window: Window) -> Deferred[Page[Collection]]:
         return self._run(self._collections, owner, which, window)
@@ -90,8 +66,22 @@ class MemoryStorage:
     ) -> Deferred[CollectionPage]:
         return self._run(self._page, owner, with_, start, window, recipients)
 
+    def keys(
+        self, owner: str, recipients: Sequence[str], window: Window
+    ) -> Deferred[Page[tuple[Collection, Sequence[WrappedKey]]]]:
+        return self._run(self._keys, owner, recipients, window)
+
+    def modified(self, owner: str, after: Micros, window: Window) -> Deferred[Page[Modification]]:
+        return self._run(self._modified, owner, after, window)
+
     def plain_items(self, owner: str, collection: int, after: int, limit: int) -> Deferred[list[PlainItem]]:
         return self._run(self._plain_items, owner, collection, after, limit)
+
+    def expiring(self, after: str, limit: int, everyone: bool) -> Deferred[list[tuple[str, Preferences]]]:
+        return self._run(self._expiring, after, limit, everyone)
+
+    def forget_tombstones(self, before: Micros, limit: int) -> Deferred[int]:
+        return self._run(self._forget_tombstones, before, limit)
 
     def vacuum(self) -> Deferred[None]:
         return self._run(lambda: None)
@@ -101,110 +91,61 @@ class MemoryStorage:
             return defer.fail(self.failing)
         return defer.execute(method, *args)
 
-    def _owned(self, owner: str) -> _Owned:
-        return self._owners.get(owner, _Owned())
+    def _owned(self, owner: str) -> Owned:
+        return self._owners.get(owner, Owned())
 
-    def _apply(self, changes: Sequence[Change]) -> None:
-        work = {change.owner: copy.deepcopy(self._owned(change.owner)) for change in changes}
-        for change in changes:
-            owned = work[change.owner]
-            if not isinstance(change, Open | Append):
-                owned.bumped.clear()
-            self._makers[type(change)](owned, change)
-        for owned in work.values():
-            owned.bumped.clear()
+    def _apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        now = self._now()
+        work = {jid: self._owned(jid).copy(now) for jid in {change.owner for change in changes}}
+        outcomes = [make(work[change.owner], change) for change in changes]
         self._owners.update(work)
-
-    def _open(self, owned: _Owned, change: Open) -> None:
-        if change.collection in owned.kept:
-            return
-        taken = {(kept.shown.with_, kept.shown.start) for kept in owned.kept.values()}
-        candidates = range(change.start, change.start + SECOND, MILLISECOND)
-        start = next((start for start in candidates if (change.with_, start) not in taken), None)
-        if start is None:
-            raise StorageRefused
-        shown = Collection(
-            change.collection,
-            change.with_,
-            start,
-            thread=change.thread,
-            crypt=change.key_name is not None,
-        )
-        names = {change.key_name} if change.key_name else set()
-        owned.kept[change.collection] = _Kept(shown, key_names=names, keys=list(change.keys))
-        owned.bumped.add(change.collection)
-
-    def _append(self, owned: _Owned, change: Append) -> None:
-        kept, item = owned.kept.get(change.collection), change.item
-        if kept is None or (isinstance(item, SealedItem) and item.key_name not in kept.key_names):
-            raise StorageRefused
-        if any(number >= item.number for number in kept.items):
-            return
-        kept.items[item.number] = item
-        _bump(owned, kept)
-
-    def _add_keys(self, owned: _Owned, change: AddKeys) -> None:
-        kept = owned.kept.get(change.collection)
-        if kept is None:
-            return
-        new = [key for key in change.keys if key not in kept.keys]
-        if new or change.key_name not in kept.key_names:
-            kept.keys += new
-            kept.key_names.add(change.key_name)
-            kept.shown = dataclasses.replace(kept.shown, crypt=True)
-            _bump(owned, kept)
-
-    def _rename(self, owned: _Owned, change: Rename) -> None:
-        kept = owned.kept.get(change.collection)
-        if kept is None or any(
-            (change.with_, kept.shown.start) == (other.shown.with_, other.shown.start)
-            for other in owned.kept.values()
-        ):
-            return
-        kept.shown = dataclasses.replace(kept.shown, with_=change.with_)
-        _bump(owned, kept)
-
-    def _reseal(self, owned: _Owned, change: Reseal) -> None:
-        kept = owned.kept.get(change.collection)
-        if kept is None or change.key_name in kept.key_names:
-            return
-        plain = {number for number, item in kept.items.items() if isinstance(item, PlainItem)}
-        if plain != {item.number for item in change.items}:
-            raise StorageRefused
-        kept.items.update((item.number, item) for item in change.items)
-        kept.keys += change.keys
-        kept.key_names.add(change.key_name)
-        kept.shown = dataclasses.replace(kept.shown, crypt=True)
-        _bump(owned, kept)
-
-    def _set_auto(self, owned: _Owned, change: SetAuto) -> None:
-        owned.auto = change.auto
+        self._last = (list(changes), list(outcomes))
+        return outcomes
 
     def _collections(self, owner: str, which: ListFilter, window: Window) -> Page[Collection]:
-        found = [kept.shown for kept in self._owned(owner).kept.values() if _matches(which, kept.shown)]
+        found = [kept.shown for kept in self._owned(owner).kept.values() if matches(which, kept.shown)]
         return _part({(shown.start, shown.id): shown for shown in found}, window)
 
     def _page(
         self, owner: str, with_: str, start: Micros, window: Window, recipients: Sequence[str]
     ) -> CollectionPage:
         owned = self._owned(owner)
-        kept = next(
-            (kept for kept in owned.kept.values() if (kept.shown.with_, kept.shown.start) == (with_, start)),
-            None,
-        )
+        kept = owned.find(with_, start)
         if kept is None:
             raise NoSuchCollection
         page = _light({(number,): item for number, item in kept.items.items()}, window)
-        names = dict.fromkeys(item.key_name for item in page.items if isinstance(item, SealedItem))
-        wrapped = {key for other in owned.kept.values() for key in other.keys}
+        wrapped = [
+            key
+            for other in owned.in_order()
+            for key in other.keys
+            if not recipients or is_for(key, recipients)
+        ]
         keys = {
-            name: sorted(
-                (k for k in wrapped if k.key_name == name and (not recipients or k.recipient in recipients)),
-                key=lambda key: key.recipient,
-            )
-            for name in names
+            name: _ordered(key for key in wrapped if key.key_name == name)
+            for name in named(page.items, kept.form)
         }
-        return CollectionPage(kept.shown, page, keys)
+        return CollectionPage(kept.shown, page, keys, dict(kept.links), kept.form)
+
+    def _keys(
+        self, owner: str, recipients: Sequence[str], window: Window
+    ) -> Page[tuple[Collection, Sequence[WrappedKey]]]:
+        found = {
+            (kept.shown.start, kept.shown.id): (
+                kept.shown,
+                _ordered(key for key in kept.keys if is_for(key, recipients)),
+            )
+            for kept in self._owned(owner).kept.values()
+        }
+        return _part({position: (shown, keys) for position, (shown, keys) in found.items() if keys}, window)
+
+    def _modified(self, owner: str, after: Micros, window: Window) -> Page[Modification]:
+        owned = self._owned(owner)
+        changed = [
+            Modification(*kept.identity, kept.shown.version, kept.stamp, removed=False)
+            for kept in owned.kept.values()
+        ]
+        found = (one for one in (*changed, *owned.tombstones.values()) if one.stamp > after)
+        return _part({(one.stamp,): one for one in found}, window)
 
     def _plain_items(self, owner: str, collection: int, after: int, limit: int) -> list[PlainItem]:
         kept = self._owned(owner).kept.get(collection)
@@ -212,23 +153,35 @@ class MemoryStorage:
         plain = [item for number, item in items if isinstance(item, PlainItem) and number > after]
         return plain[:limit]
 
+    def _expiring(self, after: str, limit: int, everyone: bool) -> list[tuple[str, Preferences]]:
+        owners = ((jid, owned.state.preferences) for jid, owned in sorted(self._owners.items()))
+        found = [(jid, wanted) for jid, wanted in owners if jid > after and (everyone or _expires(wanted))]
+        return found[:limit]
 
-def _bump(owned: _Owned, kept: _Kept) -> None:
-    if kept.shown.id not in owned.bumped:
-        kept.shown = dataclasses.replace(kept.shown, version=kept.shown.version + 1)
-        owned.bumped.add(kept.shown.id)
+    def _forget_tombstones(self, before: Micros, limit: int) -> int:
+        old = [
+            (owned, identity)
+            for owned in self._owners.values()
+            for identity, stone in owned.tombstones.items()
+            if stone.stamp < before
+        ][:limit]
+        for owned, identity in old:
+            del owned.tombstones[identity]
+        return len(old)
 
 
-def _matches(which: ListFilter, shown: Collection) -> bool:
-    if which.start is not None and shown.start < which.start:
-        return False
-    if which.end is not None and shown.start >= which.end:
-        return False
-    if which.with_ is None:
-        return True
-    bare = shown.with_.partition("/")[0]
-    domain = bare.rpartition("@")[2]
-    return which.with_ == shown.with_ or (not which.exact and which.with_ in (bare, domain))
+def _expires(preferences: Preferences) -> bool:
+    modes = [item.modes for item in preferences.items]
+    modes += [preferences.default] if preferences.default else []
+    return any(one.expire is not None for one in modes)
+
+
+def _ordered(keys: Iterable[WrappedKey]) -> list[WrappedKey]:
+    """Each key once: those of the server by recipient, then the uploaded as they came."""
+    found = dict.fromkeys(keys)
+    recorded = [key for key in found if isinstance(key, EncryptedKey)]
+    uploaded = [key for key in found if isinstance(key, UploadedKey)]
+    return [*sorted(recorded, key=lambda key: key.recipient), *uploaded]
 
 
 def _part(items: dict[Position, T], window: Window) -> Page[T]:
@@ -250,7 +203,7 @@ def _light(items: dict[Position, Item], window: Window) -> Page[Item]:
     for item in reversed(page.items) if window.backwards else page.items:
         if size >= MOST_PAGE:
             break
-        size += len(item.cipher if isinstance(item, SealedItem) else item.content.encode())
+        size += octets(item)
         count += 1
     dropped = len(page.items) - count
     if window.backwards:

@@ -1,0 +1,130 @@
+"""What is kept of an owner in memory, and what can be asked of it. No change is made here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection as AnyOf
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from archive_crypt.model import (
+    Collection,
+    Form,
+    Item,
+    Link,
+    Micros,
+    PlainItem,
+    SealedItem,
+    UploadedItem,
+    UploadedKey,
+    WrappedKey,
+)
+from archive_crypt.store.interfaces import LinkName, ListFilter, Modification, OwnerState
+
+
+@dataclass
+class Kept:
+    """A collection with all that is in it. `stamp`: of its latest change; `archived`: when its
+    last item was; `key_names`: the data keys that the recorder may seal with."""
+
+    shown: Collection
+    stamp: Micros = 0
+    archived: Micros = 0
+    items: dict[int, Item] = field(default_factory=dict)
+    key_names: set[str] = field(default_factory=set)
+    keys: list[WrappedKey] = field(default_factory=list)
+    links: dict[LinkName, Link] = field(default_factory=dict)
+    form: Form | None = None
+
+    def copy(self) -> Kept:
+        """The same, free to be changed: the values in it are frozen."""
+        return dataclasses.replace(
+            self,
+            items=dict(self.items),
+            key_names=set(self.key_names),
+            keys=list(self.keys),
+            links=dict(self.links),
+        )
+
+    @property
+    def identity(self) -> tuple[str, Micros]:
+        return self.shown.with_, self.shown.start
+
+
+@dataclass
+class Owned:
+    """All of one owner. `stamp`: the last that was given; `now`: when the running batch is made,
+    and `bumped`: the collections whose version it raised."""
+
+    kept: dict[int, Kept] = field(default_factory=dict)
+    tombstones: dict[tuple[str, Micros], Modification] = field(default_factory=dict)
+    state: OwnerState = OwnerState()
+    stamp: Micros = 0
+    now: Micros = 0
+    bumped: set[int] = field(default_factory=set)
+
+    def copy(self, now: Micros) -> Owned:
+        """The same for a batch made `now`, free to be changed."""
+        kept = {number: kept.copy() for number, kept in self.kept.items()}
+        return Owned(kept, dict(self.tombstones), self.state, self.stamp, now)
+
+    def find(self, with_: str, start: Micros) -> Kept | None:
+        """The collection of exactly this identity."""
+        return next((kept for kept in self.kept.values() if kept.identity == (with_, start)), None)
+
+    def in_order(self) -> list[Kept]:
+        """All collections by (start, id)."""
+        return sorted(self.kept.values(), key=lambda kept: (kept.shown.start, kept.shown.id))
+
+    def next_stamp(self) -> Micros:
+        """The time, but always above the last stamp."""
+        self.stamp = max(self.stamp + 1, self.now)
+        return self.stamp
+
+
+def matches(which: ListFilter, shown: Collection) -> bool:
+    """Whether a list filtered by `which` shows this collection."""
+    if which.identity:
+        return (which.with_, which.start) == (shown.with_, shown.start)
+    if which.start is not None and shown.start < which.start:
+        return False
+    if which.end is not None and shown.start >= which.end:
+        return False
+    if which.with_ is None:
+        return True
+    jid = bare(shown.with_)
+    return which.with_ == shown.with_ or (not which.exact and which.with_ in (jid, jid.rpartition("@")[2]))
+
+
+def is_for(key: WrappedKey, recipients: AnyOf[str]) -> bool:
+    """Whether a data key is wrapped for any of these public keys."""
+    if isinstance(key, UploadedKey):
+        return any(recipient in recipients for recipient in key.recipients)
+    return key.recipient in recipients
+
+
+def named(items: Iterable[Item], form: Form | None) -> list[str]:
+    """The data keys that items and a form name, each once, in their order."""
+    names = list(form.key_names) if form else []
+    for item in items:
+        if isinstance(item, SealedItem):
+            names.append(item.key_name)
+        elif isinstance(item, UploadedItem):
+            names += item.key_names
+    return list(dict.fromkeys(names))
+
+
+def octets(item: Item) -> int:
+    """How large an item is."""
+    return len(item.cipher if isinstance(item, SealedItem) else item.content.encode())
+
+
+def is_crypt(kept: Kept) -> bool:
+    """Whether EncryptedData or EncryptedKey are in a collection, its form counted."""
+    plain = all(isinstance(item, PlainItem) for item in kept.items.values())
+    return not plain or bool(kept.key_names or kept.keys or (kept.form and kept.form.key_names))
+
+
+def bare(jid: str) -> str:
+    """A JID without its resource."""
+    return jid.partition("/")[0]
