@@ -3,67 +3,25 @@
 import pytest
 from pytest_twisted import ensureDeferred
 
-from archive_crypt.errors import NoSuchCollection, StorageRefused
-from archive_crypt.model import (
-    MILLISECOND,
-    SECOND,
-    AutoState,
-    EncryptedKey,
-    PlainItem,
-    SealedItem,
-    SuppliedKey,
-    Window,
+from archive_crypt.errors import CollectionGone, NoSuchCollection, StorageRefused
+from archive_crypt.model import MILLISECOND, AutoState, Link, SealedItem, SuppliedKey, Window
+from archive_crypt.store.interfaces import MOST_PAGE, AddKeys, OwnerState, Rename, Reseal, SetAuto
+from tests.store.kit import (
+    CHAMBER,
+    GCM,
+    JULIET,
+    ROMEO,
+    START,
+    everything,
+    listed,
+    numbers,
+    opened,
+    paged,
+    plain,
+    sealed,
+    sealed_open,
+    wrapped,
 )
-from archive_crypt.store.interfaces import (
-    MOST_PAGE,
-    AddKeys,
-    Append,
-    ListFilter,
-    Open,
-    Rename,
-    Reseal,
-    SetAuto,
-)
-
-ROMEO, JULIET = "romeo@montague.lit", "juliet@capulet.lit"
-CHAMBER = "juliet@capulet.lit/chamber"
-START = 1_000 * SECOND
-ALL = Window(limit=1000)
-GCM, OAEP = "urn:gcm", "urn:oaep"
-
-
-def opened(collection=1, with_=CHAMBER, start=START, owner=ROMEO, **more):
-    return Open(owner, collection, with_, start, **more)
-
-
-def wrapped(name, recipient="laptop", cipher=b"wrapped"):
-    return EncryptedKey(name, recipient, OAEP, cipher)
-
-
-def sealed_open(collection=1, name="k1", recipients=("laptop",), **more):
-    keys = tuple(wrapped(name, recipient) for recipient in recipients)
-    return opened(collection, key_name=name, algorithm=GCM, keys=keys, **more)
-
-
-def plain(number, text="hi", collection=1, owner=ROMEO):
-    item = PlainItem(number, START + number * SECOND, f"<to><body>{text}</body></to>")
-    return Append(owner, collection, item)
-
-
-def sealed(number, name="k1", collection=1, cipher=b"cipher", owner=ROMEO):
-    return Append(owner, collection, SealedItem(number, name, GCM, cipher))
-
-
-async def listed(storage, owner=ROMEO, window=ALL, **which):
-    return await storage.collections(owner, ListFilter(**which), window)
-
-
-async def paged(storage, window=ALL, with_=CHAMBER, start=START, recipients=(), owner=ROMEO):
-    return await storage.page(owner, with_, start, window, recipients)
-
-
-def numbers(found):
-    return [item.number for item in found.page.items]
 
 
 @ensureDeferred
@@ -167,10 +125,10 @@ async def test_owners_are_apart(storage):
 
 @ensureDeferred
 async def test_unknown_owner(storage):
-    """An owner nobody knows has no collections and the setting that is off."""
+    """An owner nobody knows has no collections, no preferences, and the setting that is off."""
     page = await listed(storage, "nobody@example.net")
     assert (list(page.items), page.index, page.count) == ([], 0, 0)
-    assert await storage.auto("nobody@example.net") == AutoState()
+    assert await storage.state("nobody@example.net") == OwnerState()
 
 
 @ensureDeferred
@@ -351,13 +309,31 @@ async def test_plain_items_in_parts(storage):
 async def test_batches_are_whole(storage):
     """Of a batch with one impossible change nothing is made."""
     with pytest.raises(StorageRefused):
-        await storage.apply([opened(), plain(0), plain(0, collection=404)])
+        await storage.apply([opened(), plain(0), sealed(1, "unheard of")])
     assert (await listed(storage)).count == 0
 
 
 @ensureDeferred
+async def test_outcomes_are_aligned(storage):
+    """Each change has its outcome, in order; for those of the recorder it is None."""
+    add = AddKeys(ROMEO, 1, "k2", GCM, (wrapped("k2"),))
+    batch = [sealed_open(), sealed(0), add, Rename(ROMEO, 1, JULIET), SetAuto(ROMEO, AutoState(True))]
+    assert await storage.apply(batch) == [None] * 5
+    assert await storage.apply([]) == []
+
+
+@ensureDeferred
+async def test_a_collection_that_is_gone(storage):
+    """What is appended to a collection that there is not is lost alone; the rest of the batch is made."""
+    outcomes = await storage.apply([opened(), plain(0, collection=404), plain(0)])
+    assert [type(outcome) for outcome in outcomes] == [type(None), CollectionGone, type(None)]
+    assert numbers(await paged(storage)) == [0]
+
+
+@ensureDeferred
 async def test_again_changes_nothing(storage):
-    """A batch applied again, as after a COMMIT whose answer was lost, changes nothing."""
+    """A batch applied again, as after a COMMIT whose answer was lost, changes nothing; the outcomes
+    are the same."""
     batch = [
         sealed_open(),
         sealed(0),
@@ -366,19 +342,39 @@ async def test_again_changes_nothing(storage):
         opened(2, start=START + 9),
         plain(0, collection=2),
     ]
-    await storage.apply(batch)
-    before = [(await listed(storage)).items, await paged(storage, with_=JULIET)]
-    await storage.apply(batch, again=True)
-    assert [(await listed(storage)).items, await paged(storage, with_=JULIET)] == before
+    outcomes = await storage.apply(batch)
+    before = await everything(storage)
+    assert await storage.apply(batch, again=True) == outcomes
+    assert await everything(storage) == before
 
 
 @ensureDeferred
-async def test_again_adds_what_is_missing(storage):
-    """Of a batch applied again, what is not there yet is added."""
+async def test_again_after_a_refusal(storage):
+    """A batch that was refused is refused again, and the next one is made."""
     await storage.apply([opened(), plain(0)])
-    await storage.apply([opened(), plain(0), plain(1)], again=True)
-    found = await paged(storage)
-    assert (numbers(found), found.collection.version) == ([0, 1], 1)
+    impossible = [plain(1), sealed(2, "unheard of")]
+    for again in (False, True):
+        with pytest.raises(StorageRefused):
+            await storage.apply(impossible, again=again)
+    await storage.apply([plain(1)])
+    assert numbers(await paged(storage)) == [0, 1]
+
+
+@ensureDeferred
+async def test_parent_thread(storage):
+    """A collection whose thread came from another one is linked to the latest with that thread and
+    bare JID."""
+    threads = [
+        (1, CHAMBER, "t1"),
+        (2, f"{JULIET}/pda", "t1"),
+        (3, JULIET, "t2"),
+        (4, "nurse@capulet.lit", "t1"),
+    ]
+    await storage.apply([opened(n, with_, START + n, thread=thread) for n, with_, thread in threads])
+    await storage.apply([opened(5, start=START + 5, thread="t3", parent="t1")])
+    await storage.apply([opened(6, start=START + 6, parent="unheard of")])
+    assert (await paged(storage, start=START + 5)).links == {"previous": Link(f"{JULIET}/pda", START + 2)}
+    assert (await paged(storage, start=START + 6)).links == {}
 
 
 @ensureDeferred
@@ -386,9 +382,9 @@ async def test_auto_setting(storage):
     """The lasting auto setting is kept with its keys, and replaced as a whole."""
     keys = (SuppliedKey("laptop", b"\x30\x00der"), SuppliedKey("phone", b"\x30\x01"))
     await storage.apply([SetAuto(ROMEO, AutoState(True, True, "urn:xmpp:archive", keys))])
-    assert await storage.auto(ROMEO) == AutoState(True, True, "urn:xmpp:archive", keys)
+    assert (await storage.state(ROMEO)).auto == AutoState(True, True, "urn:xmpp:archive", keys)
     await storage.apply([SetAuto(ROMEO, AutoState(True, False, "urn:xmpp:archive"))])
-    assert await storage.auto(ROMEO) == AutoState(True, False, "urn:xmpp:archive")
+    assert (await storage.state(ROMEO)).auto == AutoState(True, False, "urn:xmpp:archive")
 
 
 @ensureDeferred

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 
 from archive_crypt.errors import ArchiveBusy, StorageRefused, StorageUnavailable
-from archive_crypt.model import SECOND, PlainItem, Window
+from archive_crypt.model import SECOND, PlainItem, SealedItem, Window
 from archive_crypt.store.interfaces import Append, ListFilter, Open
 from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.pgsql import PgStorage
@@ -24,6 +24,11 @@ def opened(owner=ROMEO, collection=1):
 
 def said(owner=ROMEO, number=0, collection=1):
     return Append(owner, collection, PlainItem(number, START, "<to><body>hi</body></to>"))
+
+
+def unsealable(owner, number):
+    """A change that every database refuses: its data key is unknown."""
+    return Append(owner, 1, SealedItem(number, "unheard of", "urn:gcm", b"cipher"))
 
 
 class SlowStorage(MemoryStorage):
@@ -177,7 +182,7 @@ def test_a_bad_row_stops_nobody(plan):
         writer.submit(opened(owner))
     outcomes = []
     for number, (owner, good) in enumerate(plan):
-        change = said(owner, number, collection=1 if good else 404)
+        change = said(owner, number) if good else unsealable(owner, number)
         outcomes.append((good, outcome(writer.submit(change))))
     clock.advance(0)
     assert all(result == [True if good else StorageRefused] for good, result in outcomes)
