@@ -20,6 +20,7 @@ from twisted.python import usage
 from archive_crypt.archiver import Archiver
 from archive_crypt.config import Config, load
 from archive_crypt.conversations import Works
+from archive_crypt.core.dialect import stream_features
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.embedded import EmbeddedServer
@@ -61,7 +62,12 @@ class ArchiveService(Service):
         self._storage = PgStorage(config.database.dsn, reactor, config.database.readers)
         writer = Writer(self._storage, reactor)
         self._archiver = Archiver(Works(self._storage, writer, KeyRing(), reactor, config.archive))
-        plug = ArchivePlug(self._archiver, partial(ArchiveHandler, self._archiver), offered(config.archive))
+        plug = ArchivePlug(
+            self._archiver,
+            partial(ArchiveHandler, self._archiver),
+            offered(config.archive),
+            stream_features(False),
+        )
         host = config.host
         tls = server_tls(Path(host.data), host.domain)
         self._server = EmbeddedServer(reactor, host.domain, host.users, tls=tls, archive=plug)

@@ -29,6 +29,13 @@ class Dialect:
         """The disco#info feature of one part of the protocol: 'auto', 'encrypt', 'manage'..."""
         return f"{self.namespace}{self.separator}{name}"
 
+    def stream_feature(self, default_on: bool) -> str:
+        """``<feature/>``, for ``<stream:features/>`` (XEP-0136 13)."""
+        # Only 1.0 and later ask for <optional/>. Before, <required/> was forbidden and nothing else named.
+        children = ("<optional/>" if self is F else "") + ("<default/>" if default_on else "")
+        head = f"<feature xmlns='{self.namespace}'"
+        return f"{head}>{children}</feature>" if children else f"{head}/>"
+
     def condition(self, error: ArchiveError) -> tuple[str, str]:
         """The stanza error condition and type of `error` as this dialect words it."""
         if self is V and error.in_v13 is not None:
@@ -58,3 +65,11 @@ def features(names: tuple[str, ...]) -> tuple[str, ...]:
     ours = [dialect.namespace for dialect in DIALECTS.values()]
     parts = [dialect.feature(name) for dialect in DIALECTS.values() for name in names]
     return (*ours, *parts, RSM)
+
+
+def stream_features(default_on: bool) -> tuple[str, ...]:
+    """What the stream features announce, one XML text for each namespace.
+
+    `default_on`: who does not say otherwise is archived, which must be announced (XEP-0136 14.1).
+    """
+    return tuple(dialect.stream_feature(default_on) for dialect in DIALECTS.values())

@@ -74,6 +74,7 @@ class EmbeddedServer(ServerFactory):
         self.domain = domain
         self._reactor = reactor
         self._tls = tls
+        self._archive = archive
         self._limits = limits
         self._accounts = Accounts(domain, users)
         self._sessions = Sessions()
@@ -123,9 +124,8 @@ class EmbeddedServer(ServerFactory):
         """A new client; None, which closes the connection, when there are too many."""
         if self._closing or len(self._streams) >= self._limits.connections:
             return None
-        negotiation = Negotiation(
-            self._accounts, self, self._tls, self._limits.login_tries, self._limits.stanza
-        )
+        announced = self._archive.stream_features if self._archive else ()
+        negotiation = Negotiation(self._accounts, self, self._tls, self._limits, announced)
         return ClientStream(negotiation, self, self._reactor, self._limits)
 
     # the life of a stream

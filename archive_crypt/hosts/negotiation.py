@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.hosts import sasl
 from archive_crypt.hosts.c2s import ClientStream
+from archive_crypt.hosts.limits import Limits
 from archive_crypt.hosts.wire import (
     NS_BIND,
     NS_CLIENT,
@@ -55,15 +56,22 @@ class Negotiation(ListenAuthenticator):
     xmlstream: ClientStream
 
     def __init__(
-        self, accounts: sasl.Accounts, binder: Binder, tls: Any, tries: int, stanza_bytes: int
+        self,
+        accounts: sasl.Accounts,
+        binder: Binder,
+        tls: Any,
+        limits: Limits,
+        announced: Sequence[str] = (),
     ) -> None:
-        """`tls`: what `startTLS` takes, None for no TLS; `stanza_bytes`: the bound after login."""
+        """`tls`: what `startTLS` takes, None for no TLS; `announced`: more stream features, as XML,
+        for those who have logged in."""
         super().__init__()
         self._accounts = accounts
         self._binder = binder
         self._tls = tls
-        self._tries = tries
-        self._stanza_bytes = stanza_bytes
+        self._tries = limits.login_tries
+        self._stanza_bytes = limits.stanza
+        self._announced = announced
         self._login: sasl.Mechanism | None = None
         self._node: str | None = None
 
@@ -110,6 +118,8 @@ class Negotiation(ListenAuthenticator):
         if self._node is not None:
             features.addElement((NS_BIND, "bind"))
             features.addElement((NS_SESSION, "session")).addElement("optional")
+            for xml in self._announced:
+                features.addRawXml(xml)
             return features
         if self._tls is not None and not self.xmlstream.secure:
             starttls = features.addElement((NS_TLS, "starttls"))

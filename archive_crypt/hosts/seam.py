@@ -44,11 +44,13 @@ class Archiver(Protocol):
 @dataclass(frozen=True, slots=True)
 class ArchivePlug:
     """An archive as a host sees it: `handler_for(jid)` gives the handler of one stream's archive
-    iqs, `features` is what service discovery announces."""
+    iqs, `features` is what service discovery announces, `stream_features` are the elements, as
+    XML with their namespaces, that the stream features announce to users who have logged in."""
 
     archiver: Archiver
     handler_for: Callable[[JID], XMPPHandler]
     features: Sequence[str] = ()
+    stream_features: Sequence[str] = ()
 
 
 class Seam:
