@@ -80,7 +80,7 @@ class EmbeddedServer(ServerFactory):
         self._sessions = Sessions()
         self._messages = Messages(self._accounts, self._sessions, Offline(domain, limits), clock)
         self._presences = Presences(self._accounts, self._sessions, self._deliver)
-        self._services = Services(self._accounts, archive.features if archive else ())
+        self._services = Services(self._accounts, archive.features if archive else (), clock)
         self._seam = Seam(archive, reactor, clock)
         self._route = {"message": self._message, "presence": self._presence, "iq": self._iq}
         self._streams: dict[ClientStream, Session | None] = {}

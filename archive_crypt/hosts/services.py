@@ -1,4 +1,4 @@
-"""The iqs that the embedded host answers itself: disco, ping, roster, and the session of old.
+"""The iqs that the embedded host answers itself: disco, ping, time, roster, and the session of old.
 
 It offers no more on purpose; the archive's iqs are its handler's (embedded.py).
 """
@@ -11,6 +11,7 @@ from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
+from archive_crypt.core import times
 from archive_crypt.hosts.sasl import Accounts
 from archive_crypt.hosts.wire import (
     NS_BIND,
@@ -19,28 +20,32 @@ from archive_crypt.hosts.wire import (
     NS_PING,
     NS_ROSTER,
     NS_SESSION,
+    NS_TIME,
     address,
     bare,
     result,
 )
+from archive_crypt.model import Micros
 
 _Answer = Callable[[JID, Element, JID | None], Element]
-_OF_SERVER = (NS_DISCO_INFO, NS_DISCO_ITEMS, NS_PING, "msgoffline")
-_OF_ACCOUNT = (NS_DISCO_INFO, NS_DISCO_ITEMS, NS_PING)
+_OF_SERVER = (NS_DISCO_INFO, NS_DISCO_ITEMS, NS_PING, NS_TIME, "msgoffline")
+_OF_ACCOUNT = (NS_DISCO_INFO, NS_DISCO_ITEMS, NS_PING, NS_TIME)
 
 
 class Services:
     """Answers requests to the server, or to the server on behalf of the asking user."""
 
-    def __init__(self, accounts: Accounts, features: Sequence[str]) -> None:
+    def __init__(self, accounts: Accounts, features: Sequence[str], clock: Callable[[], Micros]) -> None:
         """`features`: announced beside our own, of the server and of each user's bare JID."""
         self._accounts = accounts
         self._domain = address(accounts.domain)
         self._features = tuple(features)
+        self._clock = clock
         self._answers: dict[tuple[str, str, str], _Answer] = {
             ("get", NS_DISCO_INFO, "query"): self._info,
             ("get", NS_DISCO_ITEMS, "query"): self._items,
             ("get", NS_PING, "ping"): self._done,
+            ("get", NS_TIME, "time"): self._time,
             ("set", NS_SESSION, "session"): self._done,  # RFC 3921 3: nothing is left to do
             ("get", NS_ROSTER, "query"): self._roster,
             ("set", NS_ROSTER, "query"): self._not_allowed,
@@ -63,6 +68,14 @@ class Services:
 
     def _not_allowed(self, owner: JID, iq: Element, to: JID | None) -> Element:
         raise StanzaError("not-allowed")
+
+    def _time(self, owner: JID, iq: Element, to: JID | None) -> Element:
+        """XEP-0202: by this clock the archive dates what it records."""
+        answer = result(iq)
+        time = answer.addElement((NS_TIME, "time"))
+        time.addElement("tzo", content="+00:00")
+        time.addElement("utc", content=times.render(self._clock()))
+        return answer
 
     def _info(self, owner: JID, iq: Element, to: JID | None) -> Element:
         answer, query = _query(iq, NS_DISCO_INFO)

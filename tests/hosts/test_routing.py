@@ -228,9 +228,30 @@ async def test_disco(server, connect, to, identity):
     assert (query[0].get("category"), query[0].get("type")) == identity
     features = [e.get("var") for e in query.findall("{*}feature")]
     assert len(features) == len(set(features))
-    assert {"http://jabber.org/protocol/disco#info", "urn:xmpp:ping", "urn:example:archive"} < set(features)
+    assert {
+        "http://jabber.org/protocol/disco#info",
+        "urn:xmpp:ping",
+        "urn:xmpp:time",
+        "urn:example:archive",
+    } < set(features)
     juliet.say(f"<iq type='get' id='2' {to}><query xmlns='http://jabber.org/protocol/disco#items'/></iq>")
     assert len((await juliet.next("iq"))[0]) == 0
+
+
+@pytest.mark.parametrize("to", ["capulet.example", JULIET, ""])
+@pytest.mark.clause("0136-impl-sync-03")
+@ensureDeferred
+async def test_time(serve, connect, to):
+    """The server and the user's own account tell the time by which the archive dates messages."""
+    juliet = await connect(serve(clock=lambda: 1_469_000_000_123_000))
+    await juliet.login("juliet")
+    to = f"to='{to}'" if to else ""
+    juliet.say(f"<iq type='get' id='1' {to}><time xmlns='urn:xmpp:time'/></iq>")
+    (time,) = await juliet.next("iq")
+    assert [(child.tag, child.text) for child in time] == [
+        ("{urn:xmpp:time}tzo", "+00:00"),
+        ("{urn:xmpp:time}utc", "2016-07-20T07:33:20.123Z"),
+    ]
 
 
 @ensureDeferred
