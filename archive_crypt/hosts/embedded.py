@@ -28,6 +28,7 @@ from archive_crypt.hosts.limits import Limits
 from archive_crypt.hosts.messages import Messages
 from archive_crypt.hosts.negotiation import Negotiation
 from archive_crypt.hosts.offline import Offline
+from archive_crypt.hosts.pep import Pep
 from archive_crypt.hosts.presence import Presences
 from archive_crypt.hosts.sasl import Accounts
 from archive_crypt.hosts.seam import ArchivePlug, Seam
@@ -80,7 +81,8 @@ class EmbeddedServer(ServerFactory):
         self._sessions = Sessions()
         self._messages = Messages(self._accounts, self._sessions, Offline(domain, limits), clock)
         self._presences = Presences(self._accounts, self._sessions, self._deliver)
-        self._services = Services(self._accounts, archive.features if archive else (), clock)
+        self._pep = Pep(self._accounts, limits)
+        self._services = Services(self._accounts, archive.features if archive else (), clock, self._pep)
         self._seam = Seam(archive, reactor, clock)
         self._route = {"message": self._message, "presence": self._presence, "iq": self._iq}
         self._streams: dict[ClientStream, Session | None] = {}
@@ -181,7 +183,7 @@ class EmbeddedServer(ServerFactory):
         try:
             self._route[stanza.name](session, stanza, _recipient(stanza))
         except StanzaError as e:
-            self._refuse(session, stanza, e.condition)
+            self._refuse(session, stanza, e.condition, e.appCondition)
         except Exception as e:  # noqa: BLE001 - a fault of ours must cost one stanza, and no text
             log.error("a stanza failed: {kind}", kind=type(e).__name__)
             self._refuse(session, stanza, "internal-server-error")
@@ -233,8 +235,10 @@ class EmbeddedServer(ServerFactory):
         if stanza.name == "message":
             self._seam.message(session.jid, Direction.FROM, stanza)
 
-    def _refuse(self, session: Session, stanza: Element, condition: str) -> None:
-        answer = refusal(stanza, condition)
+    def _refuse(
+        self, session: Session, stanza: Element, condition: str, detail: Element | None = None
+    ) -> None:
+        answer = refusal(stanza, condition, detail)
         if answer is not None:
             self._deliver(session, answer)
 

@@ -39,3 +39,8 @@ class Limits:
     # messages for users who are away, in memory: offline.py
     offline_messages: int = 100  # for each user
     offline_bytes: int = 512 * KIB  # for each user; below `unsent`, as they leave in one burst
+
+    # nodes of users, in memory: pep.py
+    pep_nodes: int = 50  # of each user
+    pep_items: int = 20  # in each node
+    pep_item: int = 32 * KIB  # bytes of an item's payload; all of a node leave in one burst

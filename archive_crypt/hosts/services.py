@@ -1,4 +1,5 @@
-"""The iqs that the embedded host answers itself: disco, ping, time, roster, and the session of old.
+"""The iqs that the embedded host answers itself: disco, ping, time, roster, the session of old, and
+users' nodes, which are pep.py's.
 
 It offers no more on purpose; the archive's iqs are its handler's (embedded.py).
 """
@@ -12,6 +13,7 @@ from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
 from archive_crypt.core import times
+from archive_crypt.hosts.pep import FEATURES, IDENTITY, NS_OWNER, NS_PUBSUB, Pep
 from archive_crypt.hosts.sasl import Accounts
 from archive_crypt.hosts.wire import (
     NS_BIND,
@@ -28,19 +30,23 @@ from archive_crypt.hosts.wire import (
 from archive_crypt.model import Micros
 
 _Answer = Callable[[JID, Element, JID | None], Element]
+_NODES = ((NS_PUBSUB, "pubsub"), (NS_OWNER, "pubsub"))
 _OF_SERVER = (NS_DISCO_INFO, NS_DISCO_ITEMS, NS_PING, NS_TIME, "msgoffline")
-_OF_ACCOUNT = (NS_DISCO_INFO, NS_DISCO_ITEMS, NS_PING, NS_TIME)
+_OF_ACCOUNT = (NS_DISCO_INFO, NS_DISCO_ITEMS, NS_PING, NS_TIME, *FEATURES)
 
 
 class Services:
-    """Answers requests to the server, or to the server on behalf of the asking user."""
+    """Answers requests to the server, or to it on behalf of the asking user; of nodes, of any user."""
 
-    def __init__(self, accounts: Accounts, features: Sequence[str], clock: Callable[[], Micros]) -> None:
+    def __init__(
+        self, accounts: Accounts, features: Sequence[str], clock: Callable[[], Micros], pep: Pep
+    ) -> None:
         """`features`: announced beside our own, of the server and of each user's bare JID."""
         self._accounts = accounts
         self._domain = address(accounts.domain)
         self._features = tuple(features)
         self._clock = clock
+        self._pep = pep
         self._answers: dict[tuple[str, str, str], _Answer] = {
             ("get", NS_DISCO_INFO, "query"): self._info,
             ("get", NS_DISCO_ITEMS, "query"): self._items,
@@ -58,6 +64,8 @@ class Services:
         :raises StanzaError: what to answer instead.
         """
         request = next(iq.elements())
+        if (request.uri, request.name) in _NODES and to != self._domain:
+            return self._pep.answer(owner, iq, bare(to or owner))
         answer = self._answers.get((iq["type"], request.uri, request.name))
         if answer is None or to not in (None, bare(owner), self._domain):
             raise StanzaError("service-unavailable")
@@ -80,8 +88,9 @@ class Services:
     def _info(self, owner: JID, iq: Element, to: JID | None) -> Element:
         answer, query = _query(iq, NS_DISCO_INFO)
         of_server = to == self._domain
-        identity = query.addElement("identity")
-        identity["category"], identity["type"] = ("server", "im") if of_server else ("account", "registered")
+        for category, kind in [("server", "im")] if of_server else [("account", "registered"), IDENTITY]:
+            identity = query.addElement("identity")
+            identity["category"], identity["type"] = category, kind
         for var in (*(_OF_SERVER if of_server else _OF_ACCOUNT), *self._features):
             query.addElement("feature")["var"] = var
         return answer

@@ -71,14 +71,19 @@ def result(iq: Element) -> Element:
     return answer
 
 
-def refusal(stanza: Element, condition: str) -> Element | None:
-    """The error that answers a stanza; None for what must not be answered (RFC 6120 8.3.1)."""
+def refusal(stanza: Element, condition: str, detail: Element | None = None) -> Element | None:
+    """The error that answers a stanza; None for what must not be answered (RFC 6120 8.3.1).
+
+    `detail`: a condition of a protocol's own, beside that of XMPP.
+    """
     if stanza.getAttribute("type") in ("error", "result"):
         return None
     answer: Element = toResponse(stanza, "error")
     error = answer.addElement("error")
     error["type"] = _ERROR_TYPES[condition]
     error.addElement((NS_STANZAS, condition))
+    if detail is not None:
+        error.addChild(detail)
     return answer
 
 
