@@ -1,4 +1,5 @@
-"""Which test proves which clause: ``python -m tests.conformance`` writes tests/CONFORMANCE.rst.
+"""Which test proves which clause: ``python -m tests.conformance`` writes tests/CONFORMANCE.rst, prints
+the totals, and fails if a server's MUST is not proved.
 
 Dialogues name their clauses in a line of their own, Python tests in a ``clause`` mark.
 """
@@ -20,18 +21,18 @@ Conformance
 ===========
 
 Every clause for servers in XEP-0136 (0.13 and 1.3.1), XEP-0241 and XEP-0059, and of our own for what
-they leave open (INT, D218, D374), that is in the scope so far; and the tests that prove it. V, T and F
-are the three archive namespaces: ``http://www.xmpp.org/extensions/xep-0136.html#ns``,
+they leave open (INT, D218, D374); and the tests that prove it. V, T and F are the three archive namespaces: ``http://www.xmpp.org/extensions/xep-0136.html#ns``,
 ``urn:xmpp:tmp:archive`` and ``urn:xmpp:archive``. Written by ``python -m tests.conformance``;
 ``tests/test_conformance.py`` holds it to the tests.
 
-{proved} of {all} clauses are proved, {waiting} wait for a part that is still to come.
+{totals}
 
 .. list-table::
    :header-rows: 1
-   :widths: 14 6 40 40
+   :widths: 14 8 6 36 36
 
    * - Clause
+     - Strength
      - In
      - It says
      - Proved by
@@ -43,9 +44,10 @@ class Clause:
     """One clause, and by which test it is proved in which dialects."""
 
     name: str
+    strength: str
     dialects: str
     text: str
-    waits_for: str
+    why_not: str
     proofs: list[tuple[str, str]]
 
     @property
@@ -54,6 +56,16 @@ class Clause:
         return [
             dialect for dialect in self.dialects if not any(dialect in proved for _, proved in self.proofs)
         ]
+
+
+    @property
+    def proved(self):
+        return not self.missing and not self.why_not
+
+    @property
+    def binding(self):
+        """Whether a server must keep it."""
+        return self.strength in ("MUST", "MUST NOT", "SHALL", "SHALL NOT", "REQUIRED")
 
 
 def clauses():
@@ -69,23 +81,28 @@ def clauses():
 def document():
     """The text of CONFORMANCE.rst."""
     every = clauses()
-    counts = {
-        "all": len(every),
-        "proved": sum(not clause.missing and not clause.waits_for for clause in every),
-        "waiting": sum(bool(clause.waits_for) for clause in every),
-    }
-    return HEAD.format(**counts) + "".join(map(_entry, every))
+    return HEAD.format(totals="\n".join(f"* {line}" for line in totals(every))) + "".join(map(_entry, every))
+
+
+def totals(every):
+    """How many are proved, in a few lines."""
+    binding = [clause for clause in every if clause.binding]
+    rest = [clause for clause in every if not clause.binding]
+    return [
+        f"{name}: {sum(c.proved for c in some)} of {len(some)} proved"
+        for name, some in (("MUST, MUST NOT, SHALL, REQUIRED", binding), ("SHOULD, MAY and implied", rest))
+    ]
 
 
 def _entry(clause):
     proofs = [f"{name} ({dialects})" for name, dialects in clause.proofs]
-    if clause.waits_for:
-        proofs.append(f"waits for {clause.waits_for}")
+    if clause.why_not:
+        proofs.append(f"not proved: {clause.why_not}")
     lines = "\n".join(
         f"{'     - ' if n == 0 else '       '}| {proof}" for n, proof in enumerate(proofs or ["nothing"])
     )
     text = clause.text.replace("*", "\\*").replace("`", "").replace("|", "/")
-    return f"   * - {clause.name}\n     - {clause.dialects}\n     - {text}\n{lines}\n"
+    return f"   * - {clause.name}\n     - {clause.strength}\n     - {clause.dialects}\n     - {text}\n{lines}\n"
 
 
 def _proofs():
@@ -110,6 +127,16 @@ def _marked(path):
                     yield node.name, [ast.literal_eval(argument) for argument in mark.args]
 
 
-if __name__ == "__main__":
+def main():
+    """Write the document, say how far we are; 1 if a server's MUST is not proved."""
     DOCUMENT.write_text(document())
-    sys.exit(0)
+    every = clauses()
+    print("\n".join(totals(every)))
+    open_ = [clause for clause in every if not clause.proved]
+    for clause in open_:
+        print(f"{clause.name} ({clause.strength}, {''.join(clause.missing)}): {clause.why_not or 'no test'}")
+    return int(any(clause.binding for clause in open_))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
