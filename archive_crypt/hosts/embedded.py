@@ -81,7 +81,7 @@ class EmbeddedServer(ServerFactory):
         self._sessions = Sessions()
         self._messages = Messages(self._accounts, self._sessions, Offline(domain, limits), clock)
         self._presences = Presences(self._accounts, self._sessions, self._deliver)
-        self._pep = Pep(self._accounts, limits)
+        self._pep = Pep(self._accounts, limits, self._node_changed)
         self._services = Services(self._accounts, archive.features if archive else (), clock, self._pep)
         self._seam = Seam(archive, reactor, clock)
         self._route = {"message": self._message, "presence": self._presence, "iq": self._iq}
@@ -154,6 +154,9 @@ class EmbeddedServer(ServerFactory):
         self._streams[stream] = session
         stream.otherEntity = jid
         stream.receive = partial(self._receive, session)
+        nodes = self._pep.payloads(jid, self._seam.watches)
+        if nodes:
+            self._seam.published(bare(jid), nodes)
         self._seam.opened(jid)
         return jid
 
@@ -228,6 +231,10 @@ class EmbeddedServer(ServerFactory):
         # Not iq.handled: of an Element that would also find a child named <handled/>.
         if kind in ("get", "set") and not vars(iq).get("handled"):
             self._deliver(session, self._services.answer(session.jid, iq, to))
+
+    def _node_changed(self, user: JID, node: str) -> None:
+        if self._seam.watches(node):
+            self._seam.published(user, self._pep.payloads(user, self._seam.watches))
 
     def _deliver(self, session: Session, stanza: Element) -> None:
         """Send a stanza to one client; a message is then that user's copy."""

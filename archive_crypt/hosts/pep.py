@@ -14,7 +14,7 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.hosts.limits import Limits
 from archive_crypt.hosts.sasl import Accounts
-from archive_crypt.hosts.wire import bare, result
+from archive_crypt.hosts.wire import bare, parsed, result
 
 NS_PUBSUB = "http://jabber.org/protocol/pubsub"
 NS_OWNER = f"{NS_PUBSUB}#owner"
@@ -60,9 +60,11 @@ class _Request:
 class Pep:
     """The nodes of all users, and the answers to requests for them."""
 
-    def __init__(self, accounts: Accounts, limits: Limits) -> None:
+    def __init__(self, accounts: Accounts, limits: Limits, changed: Callable[[JID, str], None]) -> None:
+        """`changed`: called with a user's bare JID and one of his nodes, after items came or went."""
         self._accounts = accounts
         self._limits = limits
+        self._changed = changed
         self._of: dict[str, dict[str, _Node]] = {}
         self._actions: dict[tuple[str, str, str], Callable[[_Request], Element]] = {
             ("get", NS_PUBSUB, "items"): self._retrieve,
@@ -88,6 +90,14 @@ class Pep:
                 return action(_Request(iq, element, account, own))
         raise StanzaError("feature-not-implemented")
 
+    def payloads(self, user: JID, wanted: Callable[[str], bool]) -> dict[str, tuple[Element, ...]]:
+        """The payloads in the user's nodes of `wanted` names, in the order of publication."""
+        return {
+            name: tuple(parsed(payload) for payload in node.items.values() if payload)
+            for name, node in self._nodes(user).items()
+            if wanted(name)
+        }
+
     # nodes
 
     def _create(self, request: _Request) -> Element:
@@ -102,6 +112,7 @@ class Pep:
     def _delete(self, request: _Request) -> Element:
         name, _ = self._node(request)
         del self._nodes(request.account)[name]
+        self._changed(request.account, name)
         return result(request.iq)
 
     def _nodes(self, account: JID) -> dict[str, _Node]:
@@ -135,6 +146,7 @@ class Pep:
             raise _refused("resource-constraint", "node-full")
         node.items.pop(item, None)  # to be the last, even if it replaces one
         node.items[item] = payload
+        self._changed(request.account, name)
         answer = result(request.iq)
         published = answer.addElement((NS_PUBSUB, "pubsub")).addElement("publish")
         published["node"] = name
@@ -155,7 +167,7 @@ class Pep:
         return _short(items[0].getAttribute("id") or token_hex(8)), xml
 
     def _retract(self, request: _Request) -> Element:
-        _, node = self._node(request)
+        name, node = self._node(request)
         ids = _ids(request.element)
         if not ids or "" in ids:
             raise _refused("bad-request", "item-required")
@@ -163,6 +175,7 @@ class Pep:
             raise StanzaError("item-not-found")
         for item in ids:
             del node.items[item]
+        self._changed(request.account, name)
         return result(request.iq)
 
     def _retrieve(self, request: _Request) -> Element:

@@ -8,7 +8,7 @@ No routing and no XML here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ log = Logger()
 
 
 class Archiver(Protocol):
-    """What the archive wants to know of a host. `jid` is always a stream's full JID."""
+    """What the archive wants to know of a host. `jid` is a stream's full JID, unless it says bare."""
 
     def stream_opened(self, jid: JID) -> Any: ...
 
@@ -40,17 +40,28 @@ class Archiver(Protocol):
         of others, so it may be read and kept but not changed.
         """
 
+    def keys_published(self, jid: JID, nodes: Mapping[str, Sequence[Element]]) -> Any:
+        """What the user, a bare JID, has published in those of his nodes that `ArchivePlug.nodes`
+        names: all payloads, in the order of publication, of all nodes that there are.
+
+        Called when one of them has changed, and before `stream_opened` if there is any. The
+        payloads may be read and kept but not changed.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class ArchivePlug:
     """An archive as a host sees it: `handler_for(jid)` gives the handler of one stream's archive
     iqs, `features` is what service discovery announces, `stream_features` are the elements, as
-    XML with their namespaces, that the stream features announce to users who have logged in."""
+    XML with their namespaces, that the stream features announce to users who have logged in.
+    `nodes` are the nodes of users that hold keys: those of these names, and those whose name
+    continues one of them after a ':'."""
 
     archiver: Archiver
     handler_for: Callable[[JID], XMPPHandler]
     features: Sequence[str] = ()
     stream_features: Sequence[str] = ()
+    nodes: Sequence[str] = ()
 
 
 class Seam:
@@ -61,6 +72,16 @@ class Seam:
         self._plug = plug
         self._reactor = reactor
         self._clock = clock
+
+    def watches(self, node: str) -> bool:
+        """Whether the archive wants to know what users publish in this node."""
+        names = self._plug.nodes if self._plug is not None else ()
+        return any(node == name or node.startswith(f"{name}:") for name in names)
+
+    def published(self, user: JID, nodes: Mapping[str, Sequence[Element]]) -> None:
+        """What there is in the user's nodes, of those that the archive watches."""
+        if self._plug is not None and self._plug.nodes:
+            self._call(self._plug.archiver.keys_published, user, nodes)
 
     def opened(self, jid: JID) -> None:
         """A resource is bound; none of its stanzas has been looked at."""

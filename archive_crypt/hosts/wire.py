@@ -10,6 +10,7 @@ from functools import lru_cache
 from twisted.words.protocols.jabber.error import STANZA_CONDITIONS, StanzaError
 from twisted.words.protocols.jabber.jid import JID, InvalidFormat
 from twisted.words.protocols.jabber.xmlstream import toResponse
+from twisted.words.xish import domish
 from twisted.words.xish.domish import Element
 
 NS_CLIENT = "jabber:client"
@@ -63,6 +64,17 @@ def render(element: Element) -> bytes:
     in_scope = {"prefixes": {NS_STREAMS: "stream"}, "prefixesInScope": ["stream"]}
     xml: str = element.toXml(defaultUri=NS_CLIENT, **in_scope)
     return xml.encode()
+
+
+def parsed(xml: str) -> Element:
+    """The element that `xml`, which we have rendered, is."""
+    found: list[Element] = []
+    stream = domish.elementStream()
+    stream.DocumentStartEvent = lambda _: None
+    stream.ElementEvent = found.append
+    stream.DocumentEndEvent = lambda: None
+    stream.parse(f"<root>{xml}</root>".encode())
+    return found[0]
 
 
 def result(iq: Element) -> Element:

@@ -35,6 +35,10 @@ class Recorder:
     def message(self, jid, direction, element, when):
         self.calls.append((direction.value, jid.full(), str(element.body), when))
 
+    def keys_published(self, jid, nodes):
+        texts = {node: [str(payload) for payload in payloads] for node, payloads in nodes.items()}
+        self.calls.append(("keys", jid.full(), texts))
+
     def copies(self):
         """(direction, JID, body) of every message."""
         return [call[:3] for call in self.calls if call[0] in ("to", "from")]
