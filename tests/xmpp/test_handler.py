@@ -1,47 +1,17 @@
 """The handler as a host has it; what it answers to good requests is in tests/dialogues."""
 
 import pytest
-import tx_xmpp.subprotocols
-import wokkel.subprotocols
 from lxml import etree
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.words.protocols.jabber.jid import JID
-from twisted.words.protocols.jabber.xmlstream import STREAM_AUTHD_EVENT, STREAM_CONNECTED_EVENT
 
 from archive_crypt.core.dialect import F
 from archive_crypt.model import Direction, Settings
-from archive_crypt.xmpp.handler import ArchiveHandler, offered
-from tests.kit import House, Stream, element
+from archive_crypt.xmpp.handler import offered
+from tests.kit import House, element
 
 ORCHARD = "romeo@montague.lit/orchard"
 LIST = f"<iq type='get' id='l'><list xmlns='{F.namespace}'/></iq>"
-
-
-class ManagedStream(Stream):
-    """A stream whose handler was added to a StreamManager, as wokkel's hosts do it."""
-
-    def __init__(self, house, jid, manager_class):
-        super().__init__(house, jid)
-        self.manager = manager_class(self, house.clock)
-        self.handler = ArchiveHandler(house.archiver, JID(jid))
-        self.handler.setHandlerParent(self.manager)
-        self.rawDataInFn = self.rawDataOutFn = None
-        self.dispatch(self, STREAM_CONNECTED_EVENT)
-        self.dispatch(self, STREAM_AUTHD_EVENT)
-
-    def addBootstrap(self, event, observer):
-        self.addObserver(event, observer)
-
-
-@pytest.mark.parametrize("library", [wokkel.subprotocols, tx_xmpp.subprotocols], ids=["wokkel", "Tx-XMPP"])
-def test_stream_managers(library):
-    """Added to a StreamManager of wokkel or of its fork, the handler answers, once."""
-    house = House()
-    stream = ManagedStream(house, ORCHARD, library.StreamManager)
-    house.settle()
-    answer = stream.ask(LIST)
-    assert (answer.get("type"), answer.get("id")) == ("result", "l")
-    assert len(stream.received) == 1
 
 
 def test_one_answer_only():
