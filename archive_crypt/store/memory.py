@@ -49,10 +49,10 @@ class MemoryStorage:
         self._last: tuple[list[Change], list[Outcome]] | None = None
 
     def apply(self, changes: Sequence[Change], again: bool = False) -> Deferred[list[Outcome]]:
-        last, self._last = self._last, None
-        if self.failing is None and again and last is not None and last[0] == list(changes):
-            self._last = last
-            return defer.succeed(list(last[1]))
+        if again and self._last is not None and self._last[0] == list(changes):
+            last = self._last
+            return self._run(lambda: list(last[1]))
+        self._last = None  # nothing was made by what fails now
         return self._run(self._apply, changes)
 
     def state(self, owner: str) -> Deferred[OwnerState]:

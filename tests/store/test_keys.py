@@ -5,10 +5,11 @@ from pytest_twisted import ensureDeferred
 
 from archive_crypt.errors import NoSuchCollection, WouldLoseData
 from archive_crypt.model import Form, UploadedKey, Window
-from archive_crypt.store.interfaces import DeleteKeys
+from archive_crypt.store.interfaces import AddKeys, DeleteKeys
 from tests.store.kit import (
     ALL,
     CHAMBER,
+    GCM,
     JULIET,
     ROMEO,
     START,
@@ -65,6 +66,14 @@ async def test_keys_from_anywhere(storage):
     for with_ in (CHAMBER, "nurse@capulet.lit"):
         found = await paged(storage, with_=with_)
         assert {name: set(keys) for name, keys in found.keys.items()} == expected
+
+
+@ensureDeferred
+async def test_equal_keys(storage):
+    """An EncryptedKey of the recorder that is in two collections comes once."""
+    more = AddKeys(ROMEO, 2, "k1", GCM, (wrapped("k1"),))
+    await storage.apply([sealed_open(1), sealed(0), opened(2, JULIET), more])
+    assert (await paged(storage)).keys == {"k1": [wrapped("k1")]}
 
 
 @pytest.mark.clause("0241-5-03")

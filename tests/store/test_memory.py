@@ -38,6 +38,19 @@ async def test_again_after_a_failure():
 
 
 @ensureDeferred
+async def test_again_and_again():
+    """What was made, and fails when it is applied again, is still not made twice at the third try."""
+    storage, upload = MemoryStorage(), save(items=(said("hi"),))
+    await storage.apply([upload])
+    storage.failing = StorageUnavailable()
+    with pytest.raises(StorageUnavailable):
+        await storage.apply([upload], again=True)
+    storage.failing = None
+    (made,) = await storage.apply([upload], again=True)
+    assert (made.version, (await paged(storage)).page.count) == (0, 1)
+
+
+@ensureDeferred
 async def test_its_time():
     """Changes are stamped with the time it was given, and what is of one instant in its order."""
     storage = MemoryStorage(lambda: 5 * SECOND)

@@ -7,7 +7,7 @@ from pytest_twisted import ensureDeferred
 
 from archive_crypt.errors import CollectionGone, NoSuchCollection
 from archive_crypt.model import SECOND, Form
-from archive_crypt.store.interfaces import AddKeys, Expire
+from archive_crypt.store.interfaces import AddKeys, DeleteKeys, Expire
 from tests.store.kit import (
     ALL,
     CHAMBER,
@@ -193,6 +193,18 @@ async def test_keys_that_a_form_needs_stay(storage):
     await storage.apply([save(1, form=Form("<x/>", ("k1",))), save(2, JULIET, keys=(carried(),))])
     await only(storage, remove(with_=JULIET, exact=True))
     assert (await paged(storage)).keys == {"k1": [carried()]}
+
+
+@ensureDeferred
+async def test_keys_that_are_there_already(storage):
+    """An EncryptedKey that both the removed collection and the one that needs it had is kept once."""
+    needing = save(1, items=(data("x", "k1"),), keys=(carried(), carried("k1", "phone")))
+    await storage.apply([needing, save(2, JULIET, keys=(carried(), carried("k1", "pda")))])
+    await only(storage, remove(with_=JULIET, exact=True))
+    ((_, found),) = (await storage.keys(ROMEO, ["laptop", "phone", "pda"], ALL)).items
+    assert len(found) == 3
+    assert set(found) == {carried(), carried("k1", "phone"), carried("k1", "pda")}
+    assert await only(storage, DeleteKeys(ROMEO, CHAMBER, START, ("laptop",), guard=False)) == 1
 
 
 @ensureDeferred
