@@ -1,16 +1,17 @@
 """The archive as hosts and handlers see it: streams open and close, messages pass, requests come.
 
 Does what the core decides. Knows no XML beyond the message, no SQL, and the owner only from
-the stream's JID.
+the stream's JID. What is kept is answered for by `management`, what users prefer by `wishes`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
+from lxml import etree
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -18,69 +19,45 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish import domish
 
-from archive_crypt.conversations import Arrival, Conversation, Conversations, Sealing, Works
-from archive_crypt.copies import Copies
-from archive_crypt.core import conversation, items, policy, rsm, stanzas, times
-from archive_crypt.core.stanzas import AutoRequest, ListRequest, RetrieveRequest
+from archive_crypt.conversations import Arrival, Conversation, Works
+from archive_crypt.core import conversation, items, policy, preferences, published, times
+from archive_crypt.core.stanzas import AutoRequest
 from archive_crypt.crypto import publickeys
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.deferreds import follow, kind
 from archive_crypt.errors import (
     ArchiveBusy,
     ArchiveError,
+    LoggingRequired,
+    NotAcceptable,
     NotImplementedHere,
     NoUsableKey,
     StorageUnavailable,
     UnusableKey,
+    Withheld,
 )
+from archive_crypt.management import Management
 from archive_crypt.model import (
     AutoState,
-    Collection,
+    Automatic,
     Direction,
     Micros,
-    Page,
+    PublishedKey,
     SaveMode,
     SuppliedKey,
 )
-from archive_crypt.recorder import MOST_SECONDS, Copy, Recorder
+from archive_crypt.owners import REQUIRED, Owner
+from archive_crypt.recorder import MOST_SECONDS, Copy, Listener, Recorder
 from archive_crypt.silence import Silence
-from archive_crypt.store.interfaces import CollectionPage, ListFilter, SetAuto
+from archive_crypt.store.interfaces import OwnerState, SetAuto, SetPublished
+from archive_crypt.wishes import Wishes, unsupported
 
 #: Seconds between tries to load a stream's setting while the database is away.
 _PAUSE = 0.5
 
-
-class TooLarge(ArchiveError):
-    """It is larger than what is archived of one message."""
-
-    condition, type = "not-acceptable", "modify"
-
-
-class _Owner:
-    """A user who is here: the recorders of his streams by full JID, and what they share."""
-
-    def __init__(self, jid: str, works: Works, silence: Silence[Conversation]) -> None:
-        self.recorders: dict[str, Recorder] = {}
-        self.conversations = Conversations(jid, works, silence)
-        self.copies = Copies(works.clock)
-        #: How his messages are sealed now; None: in clear.
-        self.sealing: Sealing | None = None
-
-    def adjust(self) -> Deferred[None]:
-        """Make what is recorded fit the streams' settings, after one changed, came or went.
-
-        A message is sealed if any of the streams that record asked for it.
-        """
-        encrypting = [recorder for recorder in self.recorders.values() if recorder.encrypting]
-        keys = dict.fromkeys(key for recorder in encrypting for key in recorder.keys)
-        self.sealing = Sealing(tuple(keys), encrypting[0].auto.namespace) if encrypting else None
-        if not any(recorder.recording for recorder in self.recorders.values()):
-            self.conversations.stop()
-        elif self.sealing is None:
-            self.conversations.decline()
-        else:
-            return self.conversations.encrypt(self.sealing)
-        return succeed(None)
+#: Seconds after which a client that has not asked for preferences is warned (XEP-0136 7.1).
+_WARN_AFTER = 5.0
+_WARNING = "WARNING: All messages that you send or receive will be recorded by the server."
 
 
 class Archiver:
@@ -248,7 +225,7 @@ class Archiver:
             return self._skip(reason if peer else "no peer")
         content = items.content(copy.element, copy.direction, mode, peer.name)
         if policy.is_too_large(content):
-            return self._refuse(recorder, TooLarge(), "too large")
+            return self._refuse(recorder, NotAcceptable("It is too large."), "too large")
         if not self._is_new(owner, recorder, copy, peer, content):
             return self._skip("copy")
         if owner.sealing is not None and not owner.sealing.keys:

@@ -21,10 +21,16 @@ from archive_crypt.core.conversation import TRANSITIONS, Effect, Event, Peer, St
 from archive_crypt.crypto.keyring import DataKey, KeyRing
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.deferreds import follow, kind
-from archive_crypt.errors import ArchiveError, StorageRefused, StorageUnavailable
+from archive_crypt.errors import (
+    ArchiveError,
+    CollectionGone,
+    StorageRefused,
+    StorageUnavailable,
+    Withheld,
+)
 from archive_crypt.model import MILLISECOND, EncryptedKey, Micros, PlainItem, SealedItem, Settings
 from archive_crypt.silence import Silence
-from archive_crypt.store.interfaces import AddKeys, Append, Change, Open, Rename, Reseal, Storage
+from archive_crypt.store.interfaces import AddKeys, Append, Change, Open, Rename, Reseal, Storage, Terms
 from archive_crypt.store.writer import Writer
 
 #: A collection ends at so many items or octets.
@@ -59,12 +65,14 @@ class Sealing:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message to record: `content` as `items.content` makes it; `sealing` None: in clear."""
+    """A message to record: `content` as `items.content` makes it; `sealing` None: in clear;
+    `terms` None: whatever its owner prefers."""
 
     peer: Peer
     content: str
     at: Micros
     sealing: Sealing | None
+    terms: Terms | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -156,6 +164,14 @@ class Conversations:
         for talk in list(self._open.values()):
             self.stop_one(talk)
 
+    def recorded(self) -> list[Conversation]:
+        """What is being recorded now."""
+        return list(self._open.values())
+
+    def find(self, key: str, thread: str | None) -> Conversation | None:
+        """The conversation with a peer (`Peer.key`) in a thread, if it is being recorded."""
+        return self._open.get((key, thread))
+
     def stop_one(self, talk: Conversation) -> None:
         """Close one collection and destroy its data key."""
         self._happen(talk, Event.STOP)
@@ -204,15 +220,18 @@ class Conversations:
             key_name=key.name if key else None,
             algorithm=key.algorithm if key else None,
             keys=self._wrapped(talk),
+            terms=arrival.terms,
+            parent=arrival.peer.parent,
         )
-        self._submit(talk, change).addErrback(self._lost)
+        self._submit(talk, change).addErrback(self._not_opened, talk)
 
     def _append(self, talk: Conversation, arrival: Arrival) -> Deferred[None]:
-        return self._add(talk, PlainItem(talk.items, arrival.at, arrival.content), len(arrival.content))
+        item = PlainItem(talk.items, arrival.at, arrival.content)
+        return self._add(talk, item, len(arrival.content), arrival.terms)
 
     def _seal(self, talk: Conversation, arrival: Arrival) -> Deferred[None]:
         item = self._sealed(talk, PlainItem(talk.items, arrival.at, arrival.content))
-        return self._add(talk, item, len(item.cipher))
+        return self._add(talk, item, len(item.cipher), arrival.terms)
 
     def _close(self, talk: Conversation, _: Any = None) -> None:
         if self._open.get(talk.key) is talk:
@@ -243,11 +262,13 @@ class Conversations:
         self._destroy_key(talk)
         talk.state = State.CLOSED
 
-    def _add(self, talk: Conversation, item: PlainItem | SealedItem, octets: int) -> Deferred[None]:
-        done = self._submit(talk, Append(self._owner, talk.id, item))
+    def _add(
+        self, talk: Conversation, item: PlainItem | SealedItem, octets: int, terms: Terms | None
+    ) -> Deferred[None]:
+        done = self._submit(talk, Append(self._owner, talk.id, item, terms))
         talk.items += 1
         talk.octets += octets
-        return done
+        return done.addErrback(self._not_added, talk)
 
     def _submit(self, talk: Conversation, change: Change) -> Deferred[None]:
         if talk.held is None:
@@ -291,6 +312,21 @@ class Conversations:
         if with_ != talk.with_:
             talk.with_ = with_
             self._submit(talk, Rename(self._owner, talk.id, with_)).addErrback(self._lost)
+
+    def _not_opened(self, failure: Failure, talk: Conversation) -> None:
+        """There is no such collection: the next message begins another one."""
+        if not failure.check(Withheld):
+            self._lost(failure)
+        self._give_up(talk)
+
+    def _not_added(self, failure: Failure, talk: Conversation) -> Failure:
+        if failure.check(CollectionGone):  # removed through another process
+            self._give_up(talk)
+        return failure
+
+    def _give_up(self, talk: Conversation) -> None:
+        if talk.state in (State.PLAIN, State.SEALED):
+            self._abort(talk)
 
     def _lost(self, failure: Failure) -> None:
         """What hangs on this change fails by itself, and says so to whoever waits for it."""

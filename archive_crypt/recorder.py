@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish import domish
 
+from archive_crypt.core.dialect import Dialect
+from archive_crypt.core.preferences import Changes
 from archive_crypt.crypto import publickeys
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.errors import ArchiveBusy, UnusableKey
-from archive_crypt.model import AutoState, Direction, Micros
+from archive_crypt.model import AutoState, Direction, Micros, Preferences
 
 #: What may wait, in clear and in memory only, until the setting is loaded: octets and seconds.
 MOST_WAITING = 256 * 1024
@@ -29,6 +32,16 @@ class Copy:
     direction: Direction
     element: domish.Element
     when: Micros
+
+
+class Listener(Protocol):
+    """What a stream's user can be told without having asked."""
+
+    def onNotice(self, text: str) -> None:
+        """Something in words, from his server."""
+
+    def onPush(self, dialect: Dialect, changes: Changes, wishes: Preferences) -> None:
+        """Preferences that changed; `wishes` are all of them now."""
 
 
 class Recorder:
@@ -46,6 +59,12 @@ class Recorder:
         #: One <auto/> at a time, in the order they came.
         self.lock = DeferredLock()
         self.noticed: set[str] = set()
+        #: Whether the setting is that of later streams too (scope='global').
+        self.lasting = False
+        #: Whether its client asked for preferences, and in which dialects it is told of changes.
+        self.asked = False
+        self.subscribed: dict[Dialect, None] = {}
+        self.listener: Listener | None = None
         self._waiting: list[tuple[Copy, Deferred[bool]]] = []
         self._octets = 0
         self._late = False
@@ -60,10 +79,11 @@ class Recorder:
         """Whether it asked for encryption as well."""
         return self.auto.save and self.auto.encrypt
 
-    def set(self, auto: AutoState, keys: Sequence[PublicKey]) -> None:
+    def set(self, auto: AutoState, keys: Sequence[PublicKey], *, lasting: bool) -> None:
         """From now on this is the stream's setting; the keys of the one before are forgotten."""
         self.auto = auto
         self.keys = tuple(keys)
+        self.lasting = lasting
 
     def wait(self, copy: Copy) -> Deferred[bool]:
         """Keep a copy until the setting is known.
@@ -90,7 +110,7 @@ class Recorder:
                 keys.append(publickeys.from_der(key.der, key.name, minimum_bits=minimum_bits))
             except UnusableKey:
                 continue
-        self.set(auto, keys)
+        self.set(auto, keys, lasting=auto.save)
         self.ready = True
         return self._let_go()
 

@@ -41,6 +41,10 @@ from archive_crypt.model import (
 MOST_PAGE = 128 * 1024
 
 
+#: Octets of the EncryptedKeys of one data key that are uploaded, in all collections: each page that
+#: needs it carries them all.
+MOST_WRAPPED = 256 * 1024
+
 #: Items below this number are the recorder's, uploads begin here: neither asks for the other's.
 FIRST_UPLOAD = 2**16
 
@@ -60,7 +64,8 @@ class ListFilter:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """Under which preferences it was decided to record a message: their `revision`, what was
-    decided (`mode`), and for whom (`with_`, `thread`); `default` is the mode of those who set none.
+    decided (`mode`), when (`at`) and for whom (`with_`, `thread`); `default` is the mode of those
+    who set none.
 
     If the owner's revision is another one when it is written, it is decided again: what is no
     longer to be saved, or not so much of it, is Withheld.
@@ -71,6 +76,7 @@ class Terms:
     with_: str
     thread: str | None
     default: SaveMode
+    at: Micros = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +172,8 @@ class Save:
     keys are kept once. Version +1 if anything changes, 0 if it is new.
 
     NotAcceptable, with nothing changed, if the collection would hold both EncryptedData or
-    EncryptedKey and messages or notes in clear, or more than `most_octets` of items.
+    EncryptedKey and messages or notes in clear, or more than `most_octets` of items; or if the
+    owner would have more than MOST_WRAPPED octets of uploaded EncryptedKeys of one data key.
     """
 
     owner: str
@@ -242,6 +249,15 @@ class SetPreferences:
     remove_sessions: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Prolong:
+    """The session rule of a thread, if there is one, lasts until `until` at least. No revision."""
+
+    owner: str
+    thread: str
+    until: Micros
+
+
 Change = (
     Open
     | Append
@@ -255,6 +271,7 @@ Change = (
     | Expire
     | DeleteKeys
     | SetPreferences
+    | Prolong
 )
 
 #: What became of a change: a value if its class says so, else None; or why it alone was not made.

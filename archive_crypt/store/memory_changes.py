@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from archive_crypt.core.preferences import ORDER, save_mode
+from archive_crypt.core.preferences import ORDER, save_mode, without_lapsed
 from archive_crypt.errors import (
     CollectionGone,
     NoSuchCollection,
@@ -27,6 +27,7 @@ from archive_crypt.model import (
 )
 from archive_crypt.store.interfaces import (
     FIRST_UPLOAD,
+    MOST_WRAPPED,
     AddKeys,
     Append,
     Change,
@@ -35,6 +36,7 @@ from archive_crypt.store.interfaces import (
     Modification,
     Open,
     Outcome,
+    Prolong,
     Remove,
     Rename,
     Reseal,
@@ -165,6 +167,29 @@ def _set_preferences(owned: Owned, change: SetPreferences) -> Outcome:
     return new
 
 
+def _prolong(owned: Owned, change: Prolong) -> Outcome:
+    wishes = owned.state.preferences
+    sessions = tuple(
+        dataclasses.replace(session, until=max(session.until, change.until))
+        if session.thread == change.thread
+        else session
+        for session in wishes.sessions
+    )
+    owned.state = dataclasses.replace(
+        owned.state, preferences=dataclasses.replace(wishes, sessions=sessions)
+    )
+    return None
+
+
+def _too_many_keys(owned: Owned, kept: Kept, change: Save) -> bool:
+    others = [key for other in owned.kept.values() if other.shown.id != kept.shown.id for key in other.keys]
+    uploaded = [key for key in (*others, *kept.keys) if isinstance(key, UploadedKey)]
+    return any(
+        sum(len(key.content.encode()) for key in uploaded if key.key_name == name) > MOST_WRAPPED
+        for name in {key.key_name for key in change.keys}
+    )
+
+
 def _save(owned: Owned, change: Save) -> Outcome:
     old = owned.find(change.with_, change.start)
     if old is None and change.collection in owned.kept:
@@ -178,6 +203,8 @@ def _save(owned: Owned, change: Save) -> Outcome:
         return NotAcceptable("A collection holds either encrypted messages or messages in clear.")
     if sum(map(octets, kept.items.values())) > change.most_octets:
         return NotAcceptable("The collection would be too large.")
+    if _too_many_keys(owned, kept, change):
+        return NotAcceptable("There are too many EncryptedKeys of one data key.")
     if change.items:
         kept.archived = owned.now
     if old is None:
@@ -269,6 +296,7 @@ def _withheld(owned: Owned, terms: Terms | None) -> bool:
     preferences = owned.state.preferences
     if terms is None or terms.revision == preferences.revision:
         return False
+    preferences = without_lapsed(preferences, terms.at)
     mode = save_mode(preferences, terms.with_, terms.thread, terms.default)
     return ORDER.index(mode) < ORDER.index(terms.mode)
 
@@ -307,4 +335,5 @@ _MAKERS: dict[type, Callable[[Owned, Any], Outcome]] = {
     Expire: _expire,
     DeleteKeys: _delete_keys,
     SetPreferences: _set_preferences,
+    Prolong: _prolong,
 }

@@ -26,6 +26,7 @@ from archive_crypt.store.interfaces import (
     Expire,
     Open,
     Outcome,
+    Prolong,
     Remove,
     Rename,
     Reseal,
@@ -56,6 +57,7 @@ class Rows:
             SetAuto: settled.set_auto,
             SetPublished: settled.set_published,
             SetPreferences: settled.set_preferences,
+            Prolong: settled.prolong,
             Save: uploads.save,
             Remove: removals.remove,
             Expire: removals.expire,
@@ -222,6 +224,7 @@ def _withheld(cursor: Any, owners: Mapping[str, Locked], changes: Sequence[Open 
 
 
 def _still(preferences: Preferences, terms: Terms) -> bool:
+    preferences = wishes.without_lapsed(preferences, terms.at)
     now = wishes.save_mode(preferences, terms.with_, terms.thread, terms.default)
     return wishes.least(now, terms.mode) is terms.mode
 

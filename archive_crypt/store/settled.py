@@ -22,7 +22,15 @@ from archive_crypt.model import (
     Use,
 )
 from archive_crypt.store import sql
-from archive_crypt.store.interfaces import AddKeys, OwnerState, Rename, SetAuto, SetPreferences, SetPublished
+from archive_crypt.store.interfaces import (
+    AddKeys,
+    OwnerState,
+    Prolong,
+    Rename,
+    SetAuto,
+    SetPreferences,
+    SetPublished,
+)
 from archive_crypt.store.sql import Locked
 
 #: Where other processes hear of changed preferences: a JSON list, the owner's JID and the revision.
@@ -108,9 +116,17 @@ def set_preferences(cursor: Any, owner: Locked, change: SetPreferences) -> Prefe
     methods = [(owner.id, kind, use.value) for kind, use in change.methods.items()]
     _insert(cursor, "preference_method (owner, type, use)", methods)
     cursor.execute("UPDATE owner SET revision = revision + 1 WHERE id = %s RETURNING revision", (owner.id,))
-    (revision,) = cursor.fetchone()
-    cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps([change.owner, revision])))
+    (owner.revision,) = cursor.fetchone()  # what follows in this batch is held to it already
+    cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps([change.owner, owner.revision])))
     return preferences(cursor, owner.id)
+
+
+def prolong(cursor: Any, owner: Locked, change: Prolong) -> None:
+    """A session lasts until later; nobody needs to be told."""
+    cursor.execute(
+        "UPDATE preference_session SET until = greatest(until, %s) WHERE owner = %s AND thread = %s",
+        (change.until, owner.id, change.thread),
+    )
 
 
 def preferences(cursor: Any, owner: int) -> Preferences:

@@ -35,9 +35,9 @@ COLLECTION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Locked:
-    """An owner whose row is locked until the transaction ends."""
+    """An owner whose row is locked until the transaction ends. `revision`: of the preferences."""
 
     id: int
     revision: int

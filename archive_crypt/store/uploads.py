@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from archive_crypt.errors import NotAcceptable
 from archive_crypt.model import SECOND, Collection, EncryptedKey, Link, Micros, UploadedKey
 from archive_crypt.store import sql
-from archive_crypt.store.interfaces import FIRST_UPLOAD, Save
+from archive_crypt.store.interfaces import FIRST_UPLOAD, MOST_WRAPPED, Save
 from archive_crypt.store.sql import Growth, Locked, Place, Row
 
 #: The number of the row that is a collection's form.
@@ -56,6 +57,22 @@ def _check(cursor: Any, place: Place, change: Save, growth: Growth) -> None:
     (octets,) = cursor.fetchone() or (0,)
     if growth.octets and octets + growth.octets > change.most_octets:
         raise NotAcceptable("The collection would grow too large; begin another one.")
+    if change.keys:
+        _check_keys(cursor, place[0], change.keys)
+
+
+def _check_keys(cursor: Any, owner: int, keys: tuple[UploadedKey, ...]) -> None:
+    more = Counter[str]()
+    for key in keys:
+        more[key.key_name] += len(key.content.encode())
+    cursor.execute(
+        "SELECT name, sum(octet_length(cipher)) FROM encrypted_key"
+        " WHERE owner = %s AND name = ANY(%s) AND algorithm = '' GROUP BY name",
+        (owner, list(more)),
+    )
+    more.update(dict(cursor.fetchall()))
+    if any(octets > MOST_WRAPPED for octets in more.values()):
+        raise NotAcceptable("There are too many EncryptedKeys of one data key; delete some first.")
 
 
 def _holds(cursor: Any, place: Place) -> tuple[bool, bool]:

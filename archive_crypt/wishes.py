@@ -1,0 +1,176 @@
+"""What users prefer (XEP-0136 3): asked for, set and removed, and every change told to the streams that
+asked, whichever process made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.logger import Logger
+from twisted.words.protocols.jabber.jid import JID
+
+from archive_crypt.conversations import Works
+from archive_crypt.core import preferences
+from archive_crypt.core.preferences import ORDER, Changes
+from archive_crypt.core.prefstanzas import (
+    MOST_RULES,
+    AutoShown,
+    PreferencesGet,
+    PreferencesRemove,
+    PreferencesSet,
+)
+from archive_crypt.deferreds import follow
+from archive_crypt.errors import (
+    ArchiveError,
+    BelowRequired,
+    NotAcceptable,
+    NotImplementedHere,
+    StorageUnavailable,
+)
+from archive_crypt.model import SECOND, Micros, Modes, Otr, Preferences, SaveMode, SessionMode, Settings
+from archive_crypt.owners import REQUIRED, Owner
+from archive_crypt.recorder import Recorder
+from archive_crypt.store.interfaces import SetPreferences
+
+
+def unsupported(settings: Settings) -> set[SaveMode]:
+    """The save modes that can be preferred, but not recorded."""
+    return {SaveMode.STREAM} if settings.full_content else {SaveMode.STREAM, SaveMode.MESSAGE}
+
+
+class Wishes:
+    """The preferences of all users who are here; `owners` by bare JID."""
+
+    log = Logger()
+
+    def __init__(self, works: Works, owners: Mapping[str, Owner], now: Callable[[], Micros]) -> None:
+        self._works = works
+        self._owners = owners
+        self._now = now
+        settings = works.settings
+        #: The modes of those who set none.
+        self.defaults = Modes(settings.save, Otr.CONCEDE, settings.expire)
+        level = REQUIRED.get(settings.automatic)
+        if level is not None:
+            self.defaults = Modes(preferences.most(settings.save, level), Otr.CONCEDE, settings.expire)
+
+    @inlineCallbacks
+    def get(
+        self, jid: JID, request: PreferencesGet
+    ) -> Generator[Deferred[Any], Any, tuple[Preferences, AutoShown]]:
+        """All preferences, and how the stream `jid` archives; from now on it is told of changes."""
+        owner, recorder = self._find(jid)
+        recorder.asked = True
+        yield self._known(recorder)
+        recorder.subscribed.setdefault(request.dialect)
+        auto = recorder.auto
+        shown = AutoShown(auto.save, auto.save and auto.encrypt, recorder.lasting)
+        return preferences.without_lapsed(owner.preferences, self._now()), shown
+
+    @inlineCallbacks
+    def set(self, jid: JID, request: PreferencesSet) -> Generator[Deferred[Any], Any, Changes]:
+        """Set preferences; what changed by it, to be told when the client has its answer.
+
+        :raises NotImplementedHere: a mode that cannot be recorded, while a stream is recording.
+        :raises BelowRequired: the operator requires that more is saved.
+        """
+        owner, recorder = self._find(jid)
+        yield self._known(recorder)
+        now, timeout = self._now(), self._works.settings.session_timeout
+        sessions = tuple(
+            SessionMode(rule.thread, rule.save, timeout, now + timeout * SECOND, rule.otr)
+            for rule in request.sessions
+        )
+        modes = [*([request.default] if request.default else []), *(item.modes for item in request.items)]
+        self._check(owner, {mode.save for mode in modes} | {session.save for session in sessions})
+        known = owner.preferences
+        lapsed = tuple(session.thread for session in known.sessions if session.until <= now)
+        if len(known.items) + len(known.sessions) + len(request.items) + len(sessions) > 2 * MOST_RULES:
+            raise NotAcceptable("There are too many preferences; remove some first.")
+        change = SetPreferences(
+            owner=owner.jid,
+            default=request.default,
+            items=request.items,
+            sessions=sessions,
+            methods=dict(request.methods),
+            remove_sessions=lapsed,
+        )
+        yield self._apply(owner, change)
+        return Changes(
+            default=request.default,
+            items=request.items,
+            sessions=sessions,
+            methods=preferences.all_methods(owner.preferences) if request.methods else (),
+        )
+
+    @inlineCallbacks
+    def remove(self, jid: JID, request: PreferencesRemove) -> Generator[Deferred[Any], Any, Changes]:
+        """Remove items or sessions; those that were there, to be told. None of it is an error."""
+        owner, recorder = self._find(jid)
+        yield self._known(recorder)
+        items = {item.jid for item in owner.preferences.items}
+        threads = {session.thread for session in owner.preferences.sessions}
+        change = SetPreferences(owner.jid, remove_items=request.items, remove_sessions=request.sessions)
+        yield self._apply(owner, change)
+        return Changes(
+            removed_items=tuple(item for item in request.items if item in items),
+            removed_sessions=tuple(thread for thread in request.sessions if thread in threads),
+        )
+
+    def publish(self, bare: str, changes: Changes) -> None:
+        """Tell the user's streams that asked, each in the dialects it asked in (XEP-0136 3.2)."""
+        owner = self._owners.get(bare)
+        if owner is None or not changes:
+            return
+        for recorder in list(owner.recorders.values()):
+            if recorder.listener is not None:
+                for dialect in recorder.subscribed:
+                    recorder.listener.onPush(dialect, changes, owner.preferences)
+
+    @inlineCallbacks
+    def refresh(self, bare: str, revision: int | None = None) -> Generator[Deferred[Any], Any, None]:
+        """Another process may have changed a user's preferences, up to `revision`: take them over."""
+        owner = self._owners.get(bare)
+        if owner is None or (revision is not None and owner.preferences.revision >= revision):
+            return
+        try:
+            state = yield self._works.storage.state(bare)
+        except ArchiveError as error:
+            self.log.warn("preferences could not be refreshed: {kind}", kind=type(error).__name__)
+            return
+        before = owner.preferences
+        if state.preferences.revision > before.revision:
+            owner.prefer(state.preferences)
+            self.publish(bare, preferences.difference(before, state.preferences))
+
+    @inlineCallbacks
+    def refresh_all(self) -> Generator[Deferred[Any], Any, None]:
+        """Notices may have been missed: look after everybody who is here."""
+        for bare in list(self._owners):
+            yield self.refresh(bare)
+
+    def _find(self, jid: JID) -> tuple[Owner, Recorder]:
+        owner = self._owners[jid.userhost()]
+        return owner, owner.recorders[jid.full()]
+
+    @inlineCallbacks
+    def _known(self, recorder: Recorder) -> Generator[Deferred[Any], Any, None]:
+        yield follow(recorder.known)
+        if not recorder.ready or self._works.writer.unavailable:
+            raise StorageUnavailable
+
+    @inlineCallbacks
+    def _apply(self, owner: Owner, change: SetPreferences) -> Generator[Deferred[Any], Any, None]:
+        wishes = yield self._works.writer.submit(change)
+        owner.prefer(wishes)
+
+    def _check(self, owner: Owner, modes: set[SaveMode]) -> None:
+        settings = self._works.settings
+        level = REQUIRED.get(settings.automatic)
+        if level is not None and any(ORDER.index(mode) < ORDER.index(level) for mode in modes):
+            raise BelowRequired
+        recording = any(recorder.recording for recorder in owner.recorders.values())
+        if recording and modes & unsupported(settings):
+            raise NotImplementedHere("The archive cannot record so much of a message.")
