@@ -11,6 +11,7 @@ from archive_crypt.hosts.postgres import EmbeddedPostgres
 from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.migrate import migrate
 from archive_crypt.store.pgsql import PgStorage
+from tests.realhouse import RealHouse
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,11 @@ async def pgsql(dsn):
 def storage(request):
     """Each storage in turn, empty."""
     return MemoryStorage() if request.param == "memory" else request.getfixturevalue("pgsql")
+
+
+@pytest.fixture(scope="session")
+def real_house(postgres):
+    """The house that dialogues are played in, one after the other."""
+    house = RealHouse(postgres)
+    yield house
+    house.close()

@@ -4,36 +4,45 @@ A file of ``tests/dialogues`` holds several, each begun by a line ``= title``. T
 
     clauses: 0136-manage-list-01 ...     what of the clause table it proves
     dialects: V T F                      the namespaces it is played in, {ns} in its stanzas
-    settings: save=message               of the archive, if not the defaults
+    settings: save=message expire=none   of the archive, if not the defaults
     romeo/orchard comes                  a stream opens (romeo@montague.lit/orchard)
     romeo/orchard asks                   an iq, which the next "is told" answers
     romeo/orchard is told                the answer, compared element by element
-    romeo/orchard says | hears           a message it sends | that is delivered to it
+    romeo/orchard says                   a message, or any other stanza, it sends
+    romeo/orchard hears                  a message delivered to it as if from another server
+    romeo/orchard gets                   the next message or push it received otherwise, compared
+    romeo/orchard gets nothing           it received no other
     romeo/orchard can read laptop        what the page just told says, opened with that key
     600 seconds pass
     romeo/orchard leaves
 
 followed by the stanza, indented. A line that begins with ``V|`` or ``TF|`` is only for these
-dialects. In what is told, {...} stands for anything, {word} for the same thing each time it
-comes; {laptop} in what is asked is the KeyInfo of a public key. Of an error only type and
-condition are compared.
+dialects. In what is told or got, {...} stands for anything, {word} for the same thing each time
+it comes; {laptop} in what is asked is the KeyInfo of a public key. Of an error only type and
+condition are compared, of an iq or message only those of its own attributes that are written.
+A message that bounced is not received.
 """
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
+from typing import get_args, get_type_hints
 
 from lxml import etree
 
 from archive_crypt.core.dialect import F, T, V
-from archive_crypt.model import SaveMode
-from tests.kit import LAPTOP, PHONE, House, key_info, opened
+from archive_crypt.model import Settings
+from tests.kit import LAPTOP, PHONE, key_info, opened
+from tests.realclient import parsed
+from tests.realhouse import DOMAINS
 
 FOLDER = Path(__file__).parent / "dialogues"
 DIALECTS = {"V": V, "T": T, "F": F}
-DOMAINS = {"romeo": "montague.lit", "juliet": "capulet.lit", "nurse": "capulet.lit"}
 KEYS = {"laptop": LAPTOP, "phone": PHONE}
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
+STANZA = ("/iq", "/message")
+SETTINGS = get_type_hints(Settings)
 
 
 @dataclass
@@ -70,10 +79,11 @@ class Dialogue:
 
 def read_all():
     """Every dialogue there is."""
-    return [dialogue for path in sorted(FOLDER.glob("*.txt")) for dialogue in _read(path)]
+    return [dialogue for path in sorted(FOLDER.glob("*.txt")) for dialogue in read(path)]
 
 
-def _read(path):
+def read(path):
+    """The dialogues of one file."""
     found = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.startswith("= "):
@@ -93,61 +103,72 @@ def _read(path):
 
 def _setting(word):
     name, _, value = word.partition("=")
-    values = {"true": True, "false": False} if name != "save" else {}
-    if name == "save":
-        return name, SaveMode(value)
-    return name, values[value] if value in values else int(value)
+    kinds = get_args(SETTINGS[name]) or (SETTINGS[name],)
+    return name, _value(value, *kinds)
+
+
+def _value(text, kind, *others):
+    if text == "none" and NoneType in others:
+        return None
+    return {"true": True, "false": False}[text] if kind is bool else kind(text)
 
 
 class Player:
-    """Plays one dialogue in one dialect in a house of its own."""
+    """Plays one dialogue in one dialect in a RealHouse."""
 
-    def __init__(self, dialogue, dialect):
-        self.dialogue, self.dialect = dialogue, dialect
-        self.house = House(**dialogue.settings)
+    def __init__(self, dialogue, dialect, house):
+        self.dialogue, self.dialect, self.house = dialogue, dialect, house
         self.streams, self.told, self.words = {}, {}, {}
 
-    def play(self):
-        for step in self.dialogue.steps:
-            try:
-                self._play(step)
-            except AssertionError as error:
-                where = f"{self.dialogue.file}.txt:{step.number}: {step.text} [{self.dialect}]"
-                raise AssertionError(f"{where}\n{error}") from None
+    async def play(self):
+        await self.house.begins(**self.dialogue.settings)
+        try:
+            for step in self.dialogue.steps:
+                await self._play(step)
+        finally:
+            await self.house.ends()
 
-    def _play(self, step):
+    async def _play(self, step):
         passing = re.fullmatch(r"([\d.]+) seconds pass", step.text)
         if passing:
-            self.house.passes(float(passing[1]))
+            await self.house.passes(float(passing[1]))
             return
         who, verb = step.text.split(" ", 1)
         verb, _, rest = verb.partition(" ")
-        getattr(self, f"_{verb}")(who, step, rest)
+        try:
+            await getattr(self, f"_{verb}")(who, step, rest)
+        except AssertionError as error:
+            where = f"{self.dialogue.file}.txt:{step.number}: {step.text} [{self.dialect}]"
+            raise AssertionError(f"{where}\n{error}") from None
 
-    def _comes(self, who, step, rest):
+    async def _comes(self, who, step, rest):
         node, _, resource = who.partition("/")
-        self.streams[who] = self.house.stream(f"{node}@{DOMAINS[node]}/{resource}")
+        self.streams[who] = await self.house.stream(f"{node}@{DOMAINS[node]}/{resource}")
 
-    def _leaves(self, who, step, rest):
-        self.streams.pop(who).closes()
+    async def _leaves(self, who, step, rest):
+        await self.streams.pop(who).closes()
 
-    def _asks(self, who, step, rest):
-        self.told[who] = self.streams[who].ask(self._filled(step))
-        assert self.told[who] is not None, "there is no answer"
+    async def _asks(self, who, step, rest):
+        self.told[who] = await self.streams[who].asks(self._filled(step))
 
-    def _says(self, who, step, rest):
-        self.streams[who].says(self._filled(step))
+    async def _says(self, who, step, rest):
+        await self.streams[who].says(self._filled(step))
 
-    def _hears(self, who, step, rest):
-        self.streams[who].hears(self._filled(step))
+    async def _hears(self, who, step, rest):
+        await self.streams[who].hears(self._filled(step))
 
-    def _is(self, who, step, rest):
-        expected = etree.fromstring(self._filled(step))
-        answer = self.told[who]
-        difference = self._difference(expected, answer, "")
-        assert difference is None, f"{difference}\nin {etree.tostring(answer, pretty_print=True).decode()}"
+    async def _is(self, who, step, rest):
+        self._compare(step, self.told[who])
 
-    def _can(self, who, step, rest):
+    async def _gets(self, who, step, rest):
+        got = await self.streams[who].gets()
+        if rest == "nothing":
+            assert got is None, f"it got {etree.tostring(got).decode()}"
+        else:
+            assert got is not None, "it got nothing"
+            self._compare(step, got)
+
+    async def _can(self, who, step, rest):
         key = KEYS[rest.split()[1]]
         read = [
             f"{i.kind}: {' | '.join(text for _, text in i.bodies)}" for i in opened(self.told[who][0], key)
@@ -155,14 +176,18 @@ class Player:
         assert read == [line.strip() for line in step.lines], read
 
     def _filled(self, step):
+        """What a client sends."""
+        return re.sub(r"\{(\w+)\}", lambda m: self.words.get(m[1], m[0]), self._written(step))
+
+    def _written(self, step):
         text = step.stanza(self.dialect)
         for name, key in KEYS.items():
             text = text.replace(f"{{{name}}}", key_info(key, name))
-        return (
-            re.sub(r"\{(\w+)\}", lambda m: self.words.get(m[1], m[0]), text)
-            if "told" not in step.text
-            else text
-        )
+        return text
+
+    def _compare(self, step, got):
+        difference = self._difference(parsed(self._written(step)), got, "")
+        assert difference is None, f"{difference}\nin {etree.tostring(got, pretty_print=True).decode()}"
 
     def _difference(self, expected, answer, path):
         path = f"{path}/{etree.QName(expected).localname}"
@@ -170,7 +195,7 @@ class Player:
             return f"{path}: <{answer.tag}> instead of <{expected.tag}>"
         if etree.QName(expected).localname == "error":
             return self._error_difference(expected, answer, path)
-        for name in set(expected.attrib) | (set(answer.attrib) if path != "/iq" else set()):
+        for name in set(expected.attrib) | (set(answer.attrib) if path not in STANZA else set()):
             if not self._same(expected.get(name), answer.get(name)):
                 return f"{path}: {name}={answer.get(name)!r} instead of {expected.get(name)!r}"
         if not self._same((expected.text or "").strip(), (answer.text or "").strip()):

@@ -1,6 +1,7 @@
 """Plays every dialogue of tests/dialogues in every dialect it is for."""
 
 import pytest
+from pytest_twisted import ensureDeferred
 
 from tests.dialogue import Player, read_all
 
@@ -10,6 +11,7 @@ PLAYED = [(dialogue, dialect) for dialogue in read_all() for dialect in dialogue
 @pytest.mark.parametrize(
     ("dialogue", "dialect"), PLAYED, ids=[f"{d.file}: {d.title} [{dialect}]" for d, dialect in PLAYED]
 )
-def test_dialogue(dialogue, dialect):
+@ensureDeferred
+async def test_dialogue(dialogue, dialect, real_house):
     """The dialogue goes as it is written."""
-    Player(dialogue, dialect).play()
+    await Player(dialogue, dialect, real_house).play()
