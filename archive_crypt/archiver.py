@@ -21,7 +21,7 @@ from twisted.words.xish import domish
 
 from archive_crypt.conversations import Arrival, Conversation, Works
 from archive_crypt.core import conversation, items, policy, preferences, published, times
-from archive_crypt.core.stanzas import AutoRequest
+from archive_crypt.core.stanzas import MOST_KEYS, AutoRequest
 from archive_crypt.crypto import publickeys
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.deferreds import follow, kind
@@ -38,8 +38,8 @@ from archive_crypt.errors import (
 )
 from archive_crypt.management import Management
 from archive_crypt.model import (
-    AutoState,
     Automatic,
+    AutoState,
     Direction,
     Micros,
     PublishedKey,
@@ -49,7 +49,7 @@ from archive_crypt.model import (
 from archive_crypt.owners import REQUIRED, Owner
 from archive_crypt.recorder import MOST_SECONDS, Copy, Listener, Recorder
 from archive_crypt.silence import Silence
-from archive_crypt.store.interfaces import OwnerState, SetAuto, SetPublished
+from archive_crypt.store.interfaces import OwnerState, Prolong, SetAuto, SetPublished
 from archive_crypt.wishes import Wishes, unsupported
 
 #: Seconds between tries to load a stream's setting while the database is away.
@@ -71,11 +71,15 @@ class Archiver:
 
     def __init__(self, works: Works, now: Callable[[], Micros] = lambda: time.time_ns() // 1000) -> None:
         self.counts: Counter[str] = Counter()
-        self._listeners: dict[str, Callable[[str], object]] = {}
         self.now = now
         self._works = works
-        self._owners: dict[str, _Owner] = {}
+        self._owners: dict[str, Owner] = {}
         self._silence: Silence[Conversation] = Silence(works.clock, works.settings.silence)
+        self._rules = policy.Rules(
+            required=works.settings.automatic in REQUIRED, forward_secret=works.settings.forward_secret
+        )
+        self.wishes = Wishes(works, self._owners, now)
+        self.management = Management(works, self._owners, now)
 
     # What a host tells.
 
@@ -83,26 +87,52 @@ class Archiver:
         """A client stream was bound to the full JID `jid`; fires when its setting is loaded, or late."""
         owner = self._owners.get(jid.userhost())
         if owner is None:
-            owner = _Owner(jid.userhost(), self._works, self._silence)
+            owner = Owner(jid.userhost(), self._works, self._silence)
             self._owners[jid.userhost()] = owner
         recorder = Recorder(jid)
         owner.recorders[jid.full()] = recorder
+        if self._works.settings.automatic in REQUIRED:
+            self._works.clock.callLater(_WARN_AFTER, self._warn, recorder)
         return self._load(owner, recorder)
 
     def stream_closed(self, jid: JID) -> None:
         """The stream is gone, and with it what it asked for."""
-        self._listeners.pop(jid.full(), None)
         owner = self._owners.get(jid.userhost())
         recorder = owner.recorders.pop(jid.full(), None) if owner else None
         if owner is None or recorder is None:
             return
         recorder.closed = True
+        recorder.listener = None
         for _, done in recorder.give_up():
             done.errback(StorageUnavailable())
         recorder.tell()
-        owner.adjust().addErrback(self._log_failure)
+        owner.adjust(self.now()).addErrback(self._log_failure)
         if not owner.recorders:
+            for change in owner.unstored():
+                self._submit(change)
             del self._owners[jid.userhost()]
+
+    def keys_published(self, jid: JID, nodes: Mapping[str, Sequence[domish.Element]]) -> Deferred[None]:
+        """The keys in the nodes of `published.NODES` that the user `jid` (bare) has published now, as
+        far as they can be used; those kept before are forgotten. Fires when that is durable."""
+        settings = self._works.settings
+        trees = {node: [_tree(element) for element in elements] for node, elements in nodes.items()}
+        keys = []
+        for found in published.read(jid.full(), trees, openpgp=settings.openpgp_keys)[:MOST_KEYS]:
+            key = found.key
+            try:
+                public = publickeys.from_numbers(
+                    key.modulus, key.exponent, key.name, minimum_bits=settings.minimum_bits
+                )
+            except UnusableKey:
+                self.counts["published key unusable"] += 1
+                continue
+            keys.append(PublishedKey(public.name, public.der, found.begin, found.end))
+        owner = self._owners.get(jid.full())
+        if owner is not None:
+            owner.publish(keys)
+            owner.adjust(self.now()).addErrback(self._log_failure)
+        return self._submit(SetPublished(jid.full(), tuple(keys)))
 
     def message(
         self, jid: JID, direction: Direction, element: domish.Element, when: Micros
@@ -147,47 +177,29 @@ class Archiver:
 
     # What a handler asks, for the owner of the stream it serves.
 
-    def listen(self, jid: JID, listener: Callable[[str], object]) -> None:
-        """Call `listener` with what the user of this stream should be told: once per cause."""
-        self._listeners[jid.full()] = listener
+    def listen(self, jid: JID, listener: Listener) -> None:
+        """Tell `listener` what the user of this stream should know without having asked."""
+        self._find(jid)[1].listener = listener
 
     def set_auto(self, jid: JID, request: AutoRequest) -> Deferred[None]:
         """Do as ``<auto/>`` says on this stream; fires when it holds and is durable.
 
-        :raises NotImplementedHere: encryption is not offered.
+        :raises NotImplementedHere: it is not offered, or encryption is not, or the user prefers a
+            save mode that cannot be recorded.
+        :raises LoggingRequired: it would turn off what the operator requires.
         :raises NoUsableKey: there is no key to encrypt for, or one that cannot be used.
         """
-        owner = self._owners[jid.userhost()]
-        recorder = owner.recorders[jid.full()]
+        owner, recorder = self._find(jid)
         return recorder.lock.run(self._set_auto, owner, recorder, request)
-
-    @inlineCallbacks
-    def list(self, owner: str, request: ListRequest) -> Generator[Deferred[Any], Any, Page[Collection]]:
-        """One page of the owner's collections (XEP-0136 8.1)."""
-        window = rsm.window(request.page, stanzas.read_position(2), self._works.settings.most_collections)
-        yield self._written(owner)
-        which = ListFilter(request.with_, request.exact, request.start, request.end)
-        page: Page[Collection] = yield self._works.storage.collections(owner, which, window)
-        return page
-
-    @inlineCallbacks
-    def retrieve(self, owner: str, request: RetrieveRequest) -> Generator[Deferred[Any], Any, CollectionPage]:
-        """One page of a collection (XEP-0136 8.2), with the keys that open it (XEP-0241 5)."""
-        window = rsm.window(request.page, stanzas.read_position(1), self._works.settings.most_items)
-        yield self._written(owner)
-        page: CollectionPage = yield self._works.storage.page(
-            owner, request.with_, request.start, window, request.key_names
-        )
-        return page
 
     # How it is done.
 
     @inlineCallbacks
-    def _load(self, owner: _Owner, recorder: Recorder) -> Generator[Deferred[Any], Any, None]:
+    def _load(self, owner: Owner, recorder: Recorder) -> Generator[Deferred[Any], Any, None]:
         late = self._works.clock.callLater(MOST_SECONDS, self._be_late, recorder)
         while not recorder.closed:
             try:
-                auto = yield self._works.storage.auto(recorder.owner)
+                state = yield self._works.storage.state(recorder.owner)
             except StorageUnavailable:
                 yield deferLater(self._works.clock, _PAUSE)
             except ArchiveError as error:
@@ -195,17 +207,24 @@ class Archiver:
                 self._be_late(recorder)
                 break
             else:
-                self._start(owner, recorder, auto)
+                self._start(owner, recorder, state)
                 break
         if late.active():
             late.cancel()
 
-    def _start(self, owner: _Owner, recorder: Recorder, auto: AutoState) -> None:
+    def _start(self, owner: Owner, recorder: Recorder, state: OwnerState) -> None:
         if recorder.closed:
             return
-        waiting = recorder.start(auto, self._works.settings.minimum_bits)
+        if not any(other.ready for other in owner.recorders.values()):
+            owner.load(state)
+        auto, settings = state.auto, self._works.settings
+        if settings.automatic is Automatic.OFF:
+            auto = AutoState()
+        elif settings.automatic in REQUIRED and not auto.save:
+            auto = AutoState(save=True)
+        waiting = recorder.start(auto, settings.minimum_bits)
         if recorder.recording:
-            owner.adjust().addErrback(self._log_failure)
+            owner.adjust(self.now()).addErrback(self._log_failure)
         for copy, done in waiting:
             self._record(owner, recorder, copy).chainDeferred(done)
         recorder.tell()
@@ -215,28 +234,42 @@ class Archiver:
             self._refuse(recorder, StorageUnavailable(), "setting not loaded").chainDeferred(done)
         recorder.tell()
 
-    def _record(self, owner: _Owner, recorder: Recorder, copy: Copy) -> Deferred[bool]:
-        mode = self._works.settings.save
-        if not recorder.recording or mode is SaveMode.FALSE:
-            return self._skip("not asked for")
-        may, reason = policy.judge(copy.element, copy.direction, mode)
+    def _record(self, owner: Owner, recorder: Recorder, copy: Copy) -> Deferred[bool]:
+        now = self.now()
         peer = conversation.peer_of(copy.element, copy.direction, recorder.owner)
-        if not may or peer is None:
-            return self._skip(reason if peer else "no peer")
+        if peer is None:
+            return self._skip("no peer")
+        if peer.thread is not None and owner.preferences.sessions:
+            self._prolong(owner, peer.thread, now)
+        if not recorder.recording:
+            return self._skip("not asked for")
+        mode, terms = owner.mode(peer, now)
+        if mode is SaveMode.FALSE:
+            return self._skip("not to be saved")
+        may, reason = policy.judge(copy.element, copy.direction, mode, self._rules)
+        if not may:
+            return self._skip(reason)
         content = items.content(copy.element, copy.direction, mode, peer.name)
         if policy.is_too_large(content):
             return self._refuse(recorder, NotAcceptable("It is too large."), "too large")
         if not self._is_new(owner, recorder, copy, peer, content):
             return self._skip("copy")
+        if owner.turned(now):
+            owner.adjust(now).addErrback(self._log_failure)
         if owner.sealing is not None and not owner.sealing.keys:
             return self._refuse(recorder, NoUsableKey(), "no key")
         # Milliseconds are as much as clients keep, and three octets less in each sealed item.
         at = times.floor_to_millisecond(items.said_at(copy.element, copy.when, (recorder.jid.host, peer.key)))
-        done = owner.conversations.record(Arrival(peer, content, at, owner.sealing))
+        done = owner.conversations.record(Arrival(peer, content, at, owner.sealing, terms))
         return done.addCallbacks(self._archived, self._unarchived, errbackArgs=(recorder,))
 
+    def _prolong(self, owner: Owner, thread: str, now: Micros) -> None:
+        change = owner.prolong(thread, now)
+        if change is not None:
+            self._submit(change)
+
     def _is_new(
-        self, owner: _Owner, recorder: Recorder, copy: Copy, peer: conversation.Peer, content: str
+        self, owner: Owner, recorder: Recorder, copy: Copy, peer: conversation.Peer, content: str
     ) -> bool:
         to_self = peer.key == recorder.owner
         if len(owner.recorders) == 1 and not to_self:
@@ -248,27 +281,39 @@ class Archiver:
 
     @inlineCallbacks
     def _set_auto(
-        self, owner: _Owner, recorder: Recorder, request: AutoRequest
+        self, owner: Owner, recorder: Recorder, request: AutoRequest
     ) -> Generator[Deferred[Any], Any, None]:
         yield follow(recorder.known)
+        self._may_set_auto(owner, request)
         if not recorder.ready or (request.encrypt and self._works.writer.unavailable):
             raise StorageUnavailable
-        keys = self._judged_keys(recorder, request) if request.encrypt else ()
+        keys = self._judged_keys(owner, recorder, request) if request.encrypt else ()
         supplied = tuple(SuppliedKey(key.name, key.der) for key in keys)
         auto = AutoState(request.save, request.encrypt, request.dialect.namespace, supplied)
-        before = recorder.auto, recorder.keys
-        recorder.set(auto, keys)
+        before = recorder.auto, recorder.keys, recorder.lasting
+        recorder.set(auto, keys, lasting=request.lasting)
         try:
-            yield owner.adjust()
+            yield owner.adjust(self.now())
             if request.lasting:
                 yield self._works.writer.submit(SetAuto(recorder.owner, auto))
         except ArchiveError:  # the client will be told that nothing changed
-            recorder.set(*before)
-            owner.adjust().addErrback(self._log_failure)
+            recorder.set(*before[:2], lasting=before[2])
+            owner.adjust(self.now()).addErrback(self._log_failure)
             raise
 
-    def _judged_keys(self, recorder: Recorder, request: AutoRequest) -> tuple[PublicKey, ...]:
-        """The keys to encrypt for: those supplied, or those that this stream supplied before."""
+    def _may_set_auto(self, owner: Owner, request: AutoRequest) -> None:
+        settings = self._works.settings
+        if settings.automatic is Automatic.OFF:
+            raise NotImplementedHere("Automatic archiving is not offered here.")
+        if settings.automatic in REQUIRED and not request.save:
+            raise LoggingRequired
+        if settings.automatic is Automatic.ALLOWED and request.save:
+            wanted = preferences.all_modes(preferences.without_lapsed(owner.preferences, self.now()))
+            if wanted & unsupported(settings):
+                raise NotImplementedHere("Your preferences save more of a message than can be recorded.")
+
+    def _judged_keys(self, owner: Owner, recorder: Recorder, request: AutoRequest) -> tuple[PublicKey, ...]:
+        """The keys supplied to encrypt for, now or by this stream before; published ones come beside."""
         settings = self._works.settings
         if not settings.encryption:
             raise NotImplementedHere("Encryption is not offered here.")
@@ -281,27 +326,20 @@ class Archiver:
             raise UnusableKey("Two different public keys are supplied under one name.")
         if not keys and recorder.encrypting:
             return recorder.keys
-        if not keys:
+        if not keys and not owner.published(self.now()):
             raise NoUsableKey
         self._works.keyring.destroy(self._works.keyring.create(settings.seal_algorithm))
         return tuple(keys)
-
-    @inlineCallbacks
-    def _written(self, jid: str) -> Generator[Deferred[Any], Any, None]:
-        owner = self._owners.get(jid)
-        if owner is None:
-            yield self._works.writer.flushed(jid)
-            return
-        for recorder in list(owner.recorders.values()):
-            yield follow(recorder.known)  # what waits for it is recorded by then
-        yield owner.conversations.written()
 
     def _archived(self, _: None) -> bool:
         self.counts["archived"] += 1
         return True
 
-    def _unarchived(self, failure: Failure, recorder: Recorder) -> Failure:
+    def _unarchived(self, failure: Failure, recorder: Recorder) -> bool | Failure:
         error = failure.value
+        if isinstance(error, Withheld):
+            self.counts["not to be saved"] += 1
+            return False
         self._tell(recorder, error if isinstance(error, ArchiveError) else ArchiveError(), kind(failure))
         return failure
 
@@ -319,9 +357,34 @@ class Archiver:
         if reason not in recorder.noticed and not recorder.closed:
             recorder.noticed.add(reason)
             self.log.warn("not archived: {reason}", reason=reason)
-            listener = self._listeners.get(recorder.jid.full())
-            if listener is not None:
-                listener(f"A message was not archived. {error}")
+            if recorder.listener is not None:
+                recorder.listener.onNotice(f"A message was not archived. {error}")
+
+    def _warn(self, recorder: Recorder) -> None:
+        """Whoever does not ask for preferences cannot know otherwise (XEP-0136 7.1)."""
+        if recorder.listener is not None and not recorder.asked:
+            recorder.listener.onNotice(_WARNING)
+
+    def _submit(self, change: Prolong | SetPublished) -> Deferred[None]:
+        """Store something that nobody waits for."""
+        try:
+            done: Deferred[None] = self._works.writer.submit(change)
+        except ArchiveBusy as error:
+            done = fail(error)
+        return done.addErrback(self._log_failure)
+
+    def _find(self, jid: JID) -> tuple[Owner, Recorder]:
+        owner = self._owners[jid.userhost()]
+        return owner, owner.recorders[jid.full()]
 
     def _log_failure(self, failure: Failure) -> None:
         self.log.error("recording could not be adjusted: {kind}", kind=kind(failure))
+
+
+def _tree(element: domish.Element) -> etree._Element:
+    """What a user published, as lxml has it; what lxml will not have holds no key."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    try:
+        return etree.fromstring(element.toXml(), parser)
+    except (etree.XMLSyntaxError, RecursionError, ValueError):
+        return etree.Element("unreadable")

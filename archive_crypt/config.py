@@ -13,7 +13,7 @@ from typing import Any
 
 from archive_crypt.crypto.envelope import SEAL_ALGORITHMS, WRAP_ALGORITHMS
 from archive_crypt.errors import ConfigurationError
-from archive_crypt.model import SaveMode, Settings
+from archive_crypt.model import Automatic, SaveMode, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,19 @@ class Config:
     host: Host = Host()
 
 
-#: setting of [archive] -> the field of Settings it is. Algorithms go by the end of their URI.
-_ARCHIVE = {
-    "save": "save",
-    "encryption": "encryption",
-    "minimum_key_bits": "minimum_bits",
-    "silence": "silence",
-    "seal": "seal_algorithm",
-    "wrap": "wrap_algorithm",
-    "collections_a_page": "most_collections",
-    "items_a_page": "most_items",
+#: Fields of Settings that have another name in [archive]. Algorithms go by the end of their URI.
+_RENAMED = {
+    "minimum_bits": "minimum_key_bits",
+    "seal_algorithm": "seal",
+    "wrap_algorithm": "wrap",
+    "most_collections": "collections_a_page",
+    "most_items": "items_a_page",
 }
+#: setting of [archive] -> the field of Settings it is.
+_ARCHIVE = {_RENAMED.get(f.name, f.name): f.name for f in fields(Settings)}
+
+#: Seconds that removals are remembered at least: a client that comes after holidays must hear of them.
+_YEAR = 365 * 24 * 3600
 
 
 class _Wrong(Exception):
@@ -91,11 +93,21 @@ def _config(said: dict[str, Any]) -> Config:
     archive = _table(said, "archive")
     host = _table(said, "host")
     _refuse_unknown(("archive",), archive, tuple(_ARCHIVE))
+    settings = Settings(**{_ARCHIVE[name]: _archive(name, value) for name, value in archive.items()})
+    _fit_together(settings)
     return Config(
         database=_filled(("database",), Database, database),
-        archive=Settings(**{_ARCHIVE[name]: _archive(name, value) for name, value in archive.items()}),
+        archive=settings,
         host=_filled(("host",), Host, host),
     )
+
+
+def _fit_together(settings: Settings) -> None:
+    least, most = settings.minimum_expire, settings.maximum_expire
+    if least is not None and most is not None and least > most:
+        raise _Wrong(("archive", "minimum_expire"), "write no more than maximum_expire")
+    if settings.automatic is Automatic.REQUIRED_MESSAGE and not settings.full_content:
+        raise _Wrong(("archive", "full_content"), "write true, as automatic is 'required-message'")
 
 
 def _table(said: dict[str, Any], name: str) -> dict[str, Any]:
@@ -122,16 +134,21 @@ def _filled(path: tuple[str, ...], kind: type[Any], said: dict[str, Any]) -> Any
 def _archive(name: str, value: Any) -> Any:
     path = ("archive", name)
     if name == "save":
-        return SaveMode(_one_of(path, value, {mode.value: mode.value for mode in SaveMode}))
+        modes = {mode.value: mode.value for mode in SaveMode if mode is not SaveMode.STREAM}
+        return SaveMode(_one_of(path, value, modes))
+    if name == "automatic":
+        return Automatic(_one_of(path, value, {mode.value: mode.value for mode in Automatic}))
     if name in ("seal", "wrap"):
         known = SEAL_ALGORITHMS if name == "seal" else WRAP_ALGORITHMS
         return _one_of(path, value, {uri.partition("#")[2]: uri for uri in known})
-    if name == "silence":
+    default = getattr(Settings(), _ARCHIVE[name])
+    if isinstance(default, float):
         return float(_positive(path, value))
-    kind = type(getattr(Settings(), _ARCHIVE[name]))
-    _CHECKS[kind](path, value)
+    _CHECKS[int if default is None else type(default)](path, value)
     if name == "minimum_key_bits" and value < 1024:
         raise _Wrong(path, "write 1024 or more; 2048 is the least that is safe")
+    if name == "tombstones" and value < _YEAR:
+        raise _Wrong(path, f"write {_YEAR} (a year) or more, or leave it out: for ever")
     return value
 
 

@@ -253,7 +253,7 @@ class Conversations:
         talk = self._open.get(key)
         if talk is None:
             start = times.floor_to_millisecond(arrival.at)
-            talk = Conversation(key, _new_id(start), arrival.peer.jid, start)
+            talk = Conversation(key, new_id(start), arrival.peer.jid, start)
         return talk
 
     def _abort(self, talk: Conversation) -> None:
@@ -315,12 +315,12 @@ class Conversations:
 
     def _not_opened(self, failure: Failure, talk: Conversation) -> None:
         """There is no such collection: the next message begins another one."""
-        if not failure.check(Withheld):
+        if not isinstance(failure.value, Withheld):
             self._lost(failure)
         self._give_up(talk)
 
     def _not_added(self, failure: Failure, talk: Conversation) -> Failure:
-        if failure.check(CollectionGone):  # removed through another process
+        if isinstance(failure.value, CollectionGone):  # removed through another process
             self._give_up(talk)
         return failure
 
@@ -385,6 +385,6 @@ class Conversations:
                 done.errback(refusal)
 
 
-def _new_id(start: Micros) -> int:
+def new_id(start: Micros) -> int:
     """An id for a collection, unique for its owner: made without asking anybody, sorting by time."""
     return (start // MILLISECOND) % 2**41 << 22 | secrets.randbits(22)

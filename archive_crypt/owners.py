@@ -16,7 +16,7 @@ from archive_crypt.core.conversation import Peer
 from archive_crypt.crypto import publickeys
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.errors import UnusableKey
-from archive_crypt.model import Automatic, Micros, Preferences, PublishedKey, SaveMode
+from archive_crypt.model import SECOND, Automatic, Micros, Preferences, PublishedKey, SaveMode
 from archive_crypt.recorder import Recorder
 from archive_crypt.silence import Silence
 from archive_crypt.store.interfaces import OwnerState, Prolong, Terms
@@ -88,7 +88,8 @@ class Owner:
         be stored of that, now and then."""
         self.preferences = preferences.prolonged(self.preferences, thread, now)
         for session in self.preferences.sessions:
-            if session.thread == thread and session.until - self._stored.get(thread, 0) > session.timeout * 250_000:
+            unstored = session.until - self._stored.get(thread, 0)
+            if session.thread == thread and unstored > session.timeout * SECOND // 4:
                 return self._prolonged(thread, session.until)
         return None
 

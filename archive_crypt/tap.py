@@ -20,12 +20,16 @@ from twisted.python import usage
 from archive_crypt.archiver import Archiver
 from archive_crypt.config import Config, load
 from archive_crypt.conversations import Works
+from archive_crypt.core import published
 from archive_crypt.core.dialect import stream_features
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.errors import ConfigurationError
+from archive_crypt.expiry import Expiry
 from archive_crypt.hosts.embedded import EmbeddedServer
 from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.tls import server_tls
+from archive_crypt.owners import REQUIRED
+from archive_crypt.store.notices import Notices
 from archive_crypt.store.pgsql import PgStorage
 from archive_crypt.store.writer import Writer
 from archive_crypt.xmpp.handler import ArchiveHandler, offered
@@ -61,12 +65,19 @@ class ArchiveService(Service):
         config, reactor = self._config, self._reactor
         self._storage = PgStorage(config.database.dsn, reactor, config.database.readers)
         writer = Writer(self._storage, reactor)
-        self._archiver = Archiver(Works(self._storage, writer, KeyRing(), reactor, config.archive))
+        works = Works(self._storage, writer, KeyRing(), reactor, config.archive)
+        self._archiver = Archiver(works)
+        wishes = self._archiver.wishes
+        self._notices = Notices(config.database.dsn, reactor, wishes.refresh, wishes.refresh_all)
+        self._notices.start()
+        self._expiry = Expiry(works, self._archiver.now)
+        self._expiry.start()
         plug = ArchivePlug(
-            self._archiver,  # type: ignore[arg-type]  # no keys_published yet; without `nodes` none is called
+            self._archiver,
             partial(ArchiveHandler, self._archiver),
             offered(config.archive),
-            stream_features(False),
+            stream_features(config.archive.automatic in REQUIRED),
+            published.watched(openpgp=config.archive.openpgp_keys),
         )
         host = config.host
         tls = server_tls(Path(host.data), host.domain)
@@ -79,6 +90,8 @@ class ArchiveService(Service):
         """End all streams, write what is unwritten, destroy all data keys."""
         super().stopService()
         yield self._server.close()
+        self._expiry.stop()
+        self._notices.close()
         lost = yield self._archiver.close()
         if lost:
             self.log.error("{lost} change(s) could not be written before the end", lost=lost)

@@ -5,6 +5,7 @@ asked, whichever process made it.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -13,7 +14,7 @@ from twisted.words.protocols.jabber.jid import JID
 
 from archive_crypt.conversations import Works
 from archive_crypt.core import preferences
-from archive_crypt.core.preferences import ORDER, Changes
+from archive_crypt.core.preferences import Changes
 from archive_crypt.core.prefstanzas import (
     MOST_RULES,
     AutoShown,
@@ -69,41 +70,61 @@ class Wishes:
         shown = AutoShown(auto.save, auto.save and auto.encrypt, recorder.lasting)
         return preferences.without_lapsed(owner.preferences, self._now()), shown
 
+    def check(self, jid: JID, request: PreferencesSet) -> None:
+        """Whether the preferences in a request can be had.
+
+        :raises NotImplementedHere: a mode that cannot be recorded, while a stream is recording.
+        :raises BelowRequired: the operator requires that more is saved.
+        :raises NotAcceptable: there would be too many of them.
+        """
+        owner, _ = self._find(jid)
+        settings = self._works.settings
+        modes = {item.modes.save for item in request.items} | {rule.save for rule in request.sessions}
+        modes |= {request.default.save} if request.default else set()
+        level = REQUIRED.get(settings.automatic)
+        if level is not None and any(preferences.least(mode, level) is not level for mode in modes):
+            raise BelowRequired
+        recording = any(recorder.recording for recorder in owner.recorders.values())
+        if recording and modes & unsupported(settings):
+            raise NotImplementedHere("The archive cannot record so much of a message.")
+        known = owner.preferences
+        new = len(request.items) + len(request.sessions)
+        if len(known.items) + len(known.sessions) + new > 2 * MOST_RULES:
+            raise NotAcceptable("There are too many preferences; remove some first.")
+
     @inlineCallbacks
     def set(self, jid: JID, request: PreferencesSet) -> Generator[Deferred[Any], Any, Changes]:
         """Set preferences; what changed by it, to be told when the client has its answer.
 
-        :raises NotImplementedHere: a mode that cannot be recorded, while a stream is recording.
-        :raises BelowRequired: the operator requires that more is saved.
+        Fails as `check` does.
         """
         owner, recorder = self._find(jid)
         yield self._known(recorder)
+        self.check(jid, request)
         now, timeout = self._now(), self._works.settings.session_timeout
-        sessions = tuple(
-            SessionMode(rule.thread, rule.save, timeout, now + timeout * SECOND, rule.otr)
-            for rule in request.sessions
+        changes = Changes(
+            default=request.default,
+            items=request.items,
+            sessions=tuple(
+                SessionMode(rule.thread, rule.save, timeout, now + timeout * SECOND, rule.otr)
+                for rule in request.sessions
+            ),
+            methods=request.methods,
         )
-        modes = [*([request.default] if request.default else []), *(item.modes for item in request.items)]
-        self._check(owner, {mode.save for mode in modes} | {session.save for session in sessions})
-        known = owner.preferences
-        lapsed = tuple(session.thread for session in known.sessions if session.until <= now)
-        if len(known.items) + len(known.sessions) + len(request.items) + len(sessions) > 2 * MOST_RULES:
-            raise NotAcceptable("There are too many preferences; remove some first.")
+        if not changes:
+            return changes  # there was only an <auto/>
         change = SetPreferences(
             owner=owner.jid,
-            default=request.default,
-            items=request.items,
-            sessions=sessions,
-            methods=dict(request.methods),
-            remove_sessions=lapsed,
+            default=changes.default,
+            items=changes.items,
+            sessions=changes.sessions,
+            methods=dict(changes.methods),
+            remove_sessions=tuple(s.thread for s in owner.preferences.sessions if s.until <= now),
         )
         yield self._apply(owner, change)
-        return Changes(
-            default=request.default,
-            items=request.items,
-            sessions=sessions,
-            methods=preferences.all_methods(owner.preferences) if request.methods else (),
-        )
+        # A push tells of all methods, however few were set (1.3.1, section 2.4).
+        methods = preferences.all_methods(owner.preferences) if changes.methods else ()
+        return replace(changes, methods=methods)
 
     @inlineCallbacks
     def remove(self, jid: JID, request: PreferencesRemove) -> Generator[Deferred[Any], Any, Changes]:
@@ -165,12 +186,3 @@ class Wishes:
     def _apply(self, owner: Owner, change: SetPreferences) -> Generator[Deferred[Any], Any, None]:
         wishes = yield self._works.writer.submit(change)
         owner.prefer(wishes)
-
-    def _check(self, owner: Owner, modes: set[SaveMode]) -> None:
-        settings = self._works.settings
-        level = REQUIRED.get(settings.automatic)
-        if level is not None and any(ORDER.index(mode) < ORDER.index(level) for mode in modes):
-            raise BelowRequired
-        recording = any(recorder.recording for recorder in owner.recorders.values())
-        if recording and modes & unsupported(settings):
-            raise NotImplementedHere("The archive cannot record so much of a message.")

@@ -57,7 +57,6 @@ class Clause:
             dialect for dialect in self.dialects if not any(dialect in proved for _, proved in self.proofs)
         ]
 
-
     @property
     def proved(self):
         return not self.missing and not self.why_not
@@ -102,7 +101,9 @@ def _entry(clause):
         f"{'     - ' if n == 0 else '       '}| {proof}" for n, proof in enumerate(proofs or ["nothing"])
     )
     text = clause.text.replace("*", "\\*").replace("`", "").replace("|", "/")
-    return f"   * - {clause.name}\n     - {clause.strength}\n     - {clause.dialects}\n     - {text}\n{lines}\n"
+    return (
+        f"   * - {clause.name}\n     - {clause.strength}\n     - {clause.dialects}\n     - {text}\n{lines}\n"
+    )
 
 
 def _proofs():

@@ -94,7 +94,7 @@ class House:
 
     def __init__(self, storage=None, **settings):
         self.clock = Clock()
-        self.storage = storage or MemoryStorage()
+        self.storage = storage or MemoryStorage(now=self.now)
         self.keyring = KeyRing()
         self.writer = Writer(self.storage, self.clock)
         works = Works(self.storage, self.writer, self.keyring, self.clock, Settings(**settings))

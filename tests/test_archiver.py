@@ -7,13 +7,13 @@ from lxml import etree
 from twisted.internet.defer import fail
 
 from archive_crypt import conversations
-from archive_crypt.archiver import TooLarge
 from archive_crypt.core import policy
 from archive_crypt.core.dialect import DIALECTS, F
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.errors import (
     ArchiveBusy,
     LockedMemoryUnavailable,
+    NotAcceptable,
     NoUsableKey,
     StorageRefused,
     StorageUnavailable,
@@ -196,7 +196,7 @@ def test_too_large():
     stream = house.stream(ORCHARD)
     stream.ask(PLAIN)
     huge = said("x" * policy.MOST_CONTENT)
-    assert [outcome(stream.says(huge)) for _ in range(2)] == [TooLarge, TooLarge]
+    assert [outcome(stream.says(huge)) for _ in range(2)] == [NotAcceptable, NotAcceptable]
     assert len(notices(stream)) == 1
     assert outcome(stream.says(said())) is True
 
@@ -206,7 +206,7 @@ def test_bound_counts_octets():
     house = House()
     stream = house.stream(ORCHARD)
     stream.ask(PLAIN)
-    assert outcome(stream.says(said("\U0001f600" * (policy.MOST_CONTENT // 3)))) is TooLarge
+    assert outcome(stream.says(said("\U0001f600" * (policy.MOST_CONTENT // 3)))) is NotAcceptable
 
 
 def test_no_locked_memory():

@@ -13,6 +13,8 @@ from twisted.words.xish import domish
 from archive_crypt.core import jids, policy, tree
 from archive_crypt.model import Direction
 
+_SPACE = " \t\r\n"  # as XML has it
+
 
 class State(enum.Enum):
     """What is being recorded of one conversation."""
@@ -75,13 +77,15 @@ class Peer:
 
     (`key`, `thread`) tells the conversation: `key` is the bare JID, but in a room's private
     messages the occupant's full JID. `jid` is what the collection's ``with`` would be if this
-    message began it; `name` the sender's nickname in a room.
+    message began it; `name` the sender's nickname in a room; `parent` the thread from which
+    `thread` branched off (XEP-0201 3.3).
     """
 
     key: str
     jid: str
     thread: str | None
     name: str | None = None
+    parent: str | None = None
 
 
 def peer_of(message: domish.Element, direction: Direction, owner: str) -> Peer | None:
@@ -93,11 +97,21 @@ def peer_of(message: domish.Element, direction: Direction, owner: str) -> Peer |
     if jid is None:
         return None
     bare = jid.userhost()
-    thread = _thread(message)
+    thread, parent = thread_of(message)
     if message.getAttribute("type") == "groupchat":
-        return Peer(bare, bare, thread, jid.resource)
+        return Peer(bare, bare, thread, jid.resource, parent)
     full = jid.full()
-    return Peer(full if policy.is_room_private(message) else bare, full, thread)
+    return Peer(full if policy.is_room_private(message) else bare, full, thread, parent=parent)
+
+
+def thread_of(message: domish.Element) -> tuple[str | None, str | None]:
+    """The thread of a message and that thread's parent, either None if there is none (XEP-0201)."""
+    for child in tree.children(message):
+        if child.name == "thread":
+            thread = tree.text(child).strip(_SPACE) or None
+            parent = (child.getAttribute("parent") or "").strip(_SPACE) or None
+            return thread, parent if thread else None
+    return None, None
 
 
 def renamed(with_: str, settled: bool, peer: str) -> tuple[str, bool]:
@@ -111,10 +125,3 @@ def renamed(with_: str, settled: bool, peer: str) -> tuple[str, bool]:
     if settled or not other or resource == other:
         return with_, settled
     return (bare, True) if resource else (peer, False)
-
-
-def _thread(message: domish.Element) -> str | None:
-    for child in tree.children(message):
-        if child.name == "thread":
-            return tree.text(child).strip(" \t\r\n") or None
-    return None

@@ -46,6 +46,11 @@ _HEX_DIGEST = re.compile("[0-9A-Fa-f]{64}")
 _DER_RSA = bytes.fromhex("300d06092a864886f70d0101010500")
 
 
+def watched(*, openpgp: bool) -> tuple[str, ...]:
+    """The nodes to be told of; a name followed by ':' and more counts as well."""
+    return (*NODES, REVOCATION_NODE, *((OPENPGP_NODE,) if openpgp else ()))
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """A key and when it may be used, from `begin` to `end`; None: no bound. The key has a name."""

@@ -175,9 +175,7 @@ def _prolong(owned: Owned, change: Prolong) -> Outcome:
         else session
         for session in wishes.sessions
     )
-    owned.state = dataclasses.replace(
-        owned.state, preferences=dataclasses.replace(wishes, sessions=sessions)
-    )
+    owned.state = dataclasses.replace(owned.state, preferences=dataclasses.replace(wishes, sessions=sessions))
     return None
 
 

@@ -12,6 +12,7 @@ from archive_crypt.model import (
     Form,
     Item,
     Link,
+    LinkName,
     Micros,
     PlainItem,
     SealedItem,
@@ -19,7 +20,7 @@ from archive_crypt.model import (
     UploadedKey,
     WrappedKey,
 )
-from archive_crypt.store.interfaces import LinkName, ListFilter, Modification, OwnerState
+from archive_crypt.store.interfaces import ListFilter, Modification, OwnerState
 
 
 @dataclass

@@ -51,6 +51,7 @@ def _check(cursor: Any, place: Place, change: Save, growth: Growth) -> None:
     plain, crypt = _holds(cursor, place)
     plain |= any(not item.encrypted for item in change.items)
     crypt |= bool(change.keys) or any(item.encrypted for item in change.items)
+    crypt |= bool(change.form and change.form.key_names)
     if plain and crypt:
         raise NotAcceptable("A collection holds messages and notes in clear, or encrypted data: not both.")
     cursor.execute("SELECT octets FROM change WHERE owner = %s AND collection = %s", place)
@@ -76,15 +77,19 @@ def _check_keys(cursor: Any, owner: int, keys: tuple[UploadedKey, ...]) -> None:
 
 
 def _holds(cursor: Any, place: Place) -> tuple[bool, bool]:
-    """Whether a collection holds messages in clear, and whether it holds encrypted data or keys. One
-    item tells for all, as they never mix."""
+    """Whether a collection holds messages in clear, and whether it holds encrypted data, keys or an
+    encrypted form. One item tells for all, as they never mix."""
     cursor.execute(
         "SELECT at IS NOT NULL FROM item WHERE owner = %s AND collection = %s AND number >= 0 LIMIT 1", place
     )
     row = cursor.fetchone()
     if row is not None:
         return row[0], not row[0]
-    cursor.execute("SELECT 1 FROM encrypted_key WHERE owner = %s AND collection = %s LIMIT 1", place)
+    cursor.execute(
+        "SELECT 1 FROM encrypted_key WHERE owner = %s AND collection = %s"
+        " UNION ALL SELECT 1 FROM collection WHERE owner = %s AND id = %s AND form_keys <> '{}' LIMIT 1",
+        (*place, *place),
+    )
     return False, cursor.fetchone() is not None
 
 

@@ -6,7 +6,10 @@ fork Tx-XMPP both give a handler: a parent that sends, a stream to observe.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lxml import etree
@@ -20,23 +23,53 @@ from twisted.words.xish import domish
 from wokkel.subprotocols import XMPPHandler
 
 from archive_crypt.archiver import Archiver
-from archive_crypt.core import jids, stanzas
+from archive_crypt.core import answers, jids, prefstanzas, stanzas
 from archive_crypt.core.dialect import DIALECTS, Dialect, features
-from archive_crypt.core.stanzas import AutoRequest, ListRequest, RetrieveRequest
+from archive_crypt.core.preferences import Changes
+from archive_crypt.core.prefstanzas import PreferencesGet, PreferencesRemove, PreferencesSet
+from archive_crypt.core.stanzas import (
+    AutoRequest,
+    DeleteRequest,
+    KeysRequest,
+    ListRequest,
+    ModifiedRequest,
+    RemoveRequest,
+    RetrieveRequest,
+)
+from archive_crypt.core.uploads import SaveRequest
 from archive_crypt.deferreds import kind
 from archive_crypt.errors import ArchiveError, BadRequest, NotYourArchive
-from archive_crypt.model import Settings
+from archive_crypt.model import Automatic, Preferences, Settings
 
 #: An iq of a client, with the archive's element in it.
 _REQUEST = "/iq[@type='get' or @type='set']/*[@xmlns='{}']"
 
 #: Requests that an error repeats, as the examples of XEP-0136 do: they are small.
-_REPEATED = ("list", "retrieve")
+_REPEATED = ("list", "retrieve", "remove")
 
 
 def offered(settings: Settings) -> tuple[str, ...]:
     """The features to announce in disco#info, of the server and of each user's bare JID."""
-    return features(("auto", "encrypt", "manage") if settings.encryption else ("auto", "manage"))
+    automatic = settings.automatic is not Automatic.OFF
+    names = {
+        "auto": automatic,
+        "encrypt": automatic and settings.encryption,
+        "manage": True,
+        "manual": settings.manual,
+        "pref": True,
+    }
+    return features(tuple(name for name, there in names.items() if there))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The payload of a result, if it has one; and what is to be done when it was sent."""
+
+    payload: str | None = None
+    then: Callable[[], object] | None = None
+
+
+_Doing = Generator[Deferred[Any], Any, _Answer]
 
 
 class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
@@ -50,18 +83,28 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
     def __init__(self, archiver: Archiver, jid: JID) -> None:
         super().__init__()
         self._archiver = archiver
+        self._management = archiver.management
         self._jid = jid
-        self._doers: dict[type, Callable[[Any], Deferred[Any]]] = {
+        self._owner = jid.userhost()
+        self._doers: dict[type, Callable[[Any], Deferred[_Answer]]] = {
             AutoRequest: self._auto,
+            SaveRequest: self._save,
             ListRequest: self._list,
             RetrieveRequest: self._retrieve,
+            RemoveRequest: self._remove,
+            KeysRequest: self._keys,
+            DeleteRequest: self._delete,
+            ModifiedRequest: self._modified,
+            PreferencesGet: self._get_preferences,
+            PreferencesSet: self._set_preferences,
+            PreferencesRemove: self._remove_preferences,
         }
 
     def connectionInitialized(self) -> None:
         """The stream is ready: watch it for requests, and for what its user should be told."""
         for namespace in DIALECTS:
             self.xmlstream.addObserver(_REQUEST.format(namespace), self.onRequest)
-        self._archiver.listen(self._jid, self.onNotice)
+        self._archiver.listen(self._jid, self)
 
     def onRequest(self, iq: domish.Element) -> None:
         """Answer an iq, sooner or later, with exactly one result or error."""
@@ -77,6 +120,15 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
         message.addElement("body", content=text)
         self.send(message)
 
+    def onPush(self, dialect: Dialect, changes: Changes, wishes: Preferences) -> None:
+        """Tell the client of this stream, which asked for it, what preferences changed. Its answer,
+        if it gives one, is of no interest (A-PREF-13)."""
+        for payload in prefstanzas.pushes(dialect, changes, wishes, self._archiver.wishes.defaults):
+            iq = domish.Element((None, "iq"))
+            iq["type"], iq["id"], iq["to"] = "set", f"push-{secrets.token_hex(8)}", self._jid.full()
+            iq.addRawXml(payload)
+            self.send(iq)
+
     @inlineCallbacks
     def _answer(self, iq: domish.Element) -> Generator[Deferred[Any], Any, None]:
         element = next(child for child in iq.elements() if child.uri in DIALECTS)
@@ -86,31 +138,89 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
             repeated = element if element.name in _REPEATED else None
             self._check_address(iq.getAttribute("to"))
             request = stanzas.parse(iq["type"], tree)
-            payload = yield self._doers[type(request)](request)
+            answer = yield self._doers[type(request)](request)
         except Exception as error:  # noqa: BLE001 - the client gets one answer, whatever happens
             self.send(self._error(iq, DIALECTS[element.uri], error, repeated))
             return
         response = toResponse(iq, "result")
-        if payload is not None:
-            response.addRawXml(payload)
+        if answer.payload is not None:
+            response.addRawXml(answer.payload)
         self.send(response)
+        if answer.then is not None:
+            answer.then()
 
     @inlineCallbacks
-    def _auto(self, request: AutoRequest) -> Generator[Deferred[Any], Any, None]:
+    def _auto(self, request: AutoRequest) -> _Doing:
         yield self._archiver.set_auto(self._jid, request)
+        return _Answer()
 
     @inlineCallbacks
-    def _list(self, request: ListRequest) -> Generator[Deferred[Any], Any, str]:
-        page = yield self._archiver.list(self._jid.userhost(), request)
-        return stanzas.list_answer(request.dialect, page)
+    def _save(self, request: SaveRequest) -> _Doing:
+        collection = yield self._management.save(self._owner, request)
+        return _Answer(answers.save_answer(request.dialect, collection))
 
     @inlineCallbacks
-    def _retrieve(self, request: RetrieveRequest) -> Generator[Deferred[Any], Any, str]:
-        found = yield self._archiver.retrieve(self._jid.userhost(), request)
+    def _list(self, request: ListRequest) -> _Doing:
+        page = yield self._management.list(self._owner, request)
+        return _Answer(answers.list_answer(request.dialect, page))
+
+    @inlineCallbacks
+    def _retrieve(self, request: RetrieveRequest) -> _Doing:
+        found = yield self._management.retrieve(self._owner, request)
         backwards = request.page.before is not None
-        return stanzas.chat_answer(
-            request.dialect, found.collection, found.page, found.keys, backwards=backwards
+        return _Answer(
+            answers.chat_answer(
+                request.dialect,
+                found.collection,
+                found.page,
+                found.keys,
+                found.links,
+                found.form,
+                backwards=backwards,
+            )
         )
+
+    @inlineCallbacks
+    def _remove(self, request: RemoveRequest) -> _Doing:
+        yield self._management.remove(self._owner, request)
+        return _Answer()
+
+    @inlineCallbacks
+    def _keys(self, request: KeysRequest) -> _Doing:
+        page = yield self._management.keys(self._owner, request)
+        backwards = request.page.before is not None
+        return _Answer(answers.keys_answer(request.dialect, page, backwards=backwards))
+
+    @inlineCallbacks
+    def _delete(self, request: DeleteRequest) -> _Doing:
+        yield self._management.delete(self._owner, request)
+        return _Answer()
+
+    @inlineCallbacks
+    def _modified(self, request: ModifiedRequest) -> _Doing:
+        page = yield self._management.modified(self._owner, request)
+        return _Answer(answers.modified_answer(request.dialect, page))
+
+    @inlineCallbacks
+    def _get_preferences(self, request: PreferencesGet) -> _Doing:
+        wishes, auto = yield self._archiver.wishes.get(self._jid, request)
+        return _Answer(prefstanzas.answer(request.dialect, wishes, auto, self._archiver.wishes.defaults))
+
+    @inlineCallbacks
+    def _set_preferences(self, request: PreferencesSet) -> _Doing:
+        self._archiver.wishes.check(self._jid, request)
+        if request.auto is not None:
+            yield self._archiver.set_auto(self._jid, stanzas.read_auto(request.dialect, request.auto))
+        changes = yield self._archiver.wishes.set(self._jid, request)
+        return self._changed(changes)
+
+    @inlineCallbacks
+    def _remove_preferences(self, request: PreferencesRemove) -> _Doing:
+        changes = yield self._archiver.wishes.remove(self._jid, request)
+        return self._changed(changes)
+
+    def _changed(self, changes: Changes) -> _Answer:
+        return _Answer(then=partial(self._archiver.wishes.publish, self._owner, changes))
 
     def _check_address(self, to: str | None) -> None:
         """An archive is its owner's: nobody else's can be asked for."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from archive_crypt.core import rsm, stanzas, xmlenc
+from archive_crypt.core import answers, rsm, stanzas, xmlenc
 from archive_crypt.core.dialect import DIALECTS, F, T, V, features
 from archive_crypt.core.stanzas import AutoRequest, ListRequest, RetrieveRequest
 from archive_crypt.errors import ArchiveError, BadRequest, NotImplementedHere, NoUsableKey, UnusableKey
@@ -176,7 +176,7 @@ def test_list_answer(dialect):
         Collection(7, CHAMBER, 0, 3, "t1", "She speaks!", True),
         Collection(8, CHAMBER, SECOND),
     ]
-    answer, ns = chat(stanzas.list_answer(dialect, Page(collections, 4, 9)), dialect)
+    answer, ns = chat(answers.list_answer(dialect, Page(collections, 4, 9)), dialect)
     first, second, page = answer
     expected = {"with": CHAMBER, "start": "1970-01-01T00:00:00Z", "thread": "t1", "subject": "She speaks!"}
     expected |= {"crypt": "true"} | ({"version": "3"} if dialect.versioned else {})
@@ -192,12 +192,12 @@ def test_list_answer(dialect):
 @EVERY
 def test_nothing_listed(dialect):
     """If nothing matches the list is empty, without a page."""
-    assert stanzas.list_answer(dialect, Page([], 0, 0)) == f"<list xmlns='{dialect.namespace}'></list>"
+    assert answers.list_answer(dialect, Page([], 0, 0)) == f"<list xmlns='{dialect.namespace}'></list>"
 
 
 def test_only_counted():
     """If nothing was wanted but there is something, only the count comes."""
-    answer = etree.fromstring(stanzas.list_answer(F, Page([], 0, 5)))
+    answer = etree.fromstring(answers.list_answer(F, Page([], 0, 5)))
     assert rsm.read_answer(answer) == rsm.PageInfo(None, None, None, 5)
 
 
@@ -207,7 +207,7 @@ def sealed(number, size=10, name="d1"):
 
 def answered(items, keys, dialect=F, **more):
     shown = Collection(7, CHAMBER, 0, 3, crypt=True)
-    text = stanzas.chat_answer(dialect, shown, Page(items, more.pop("index", 0), 1000), keys, **more)
+    text = answers.chat_answer(dialect, shown, Page(items, more.pop("index", 0), 1000), keys, **more)
     return text, etree.fromstring(text)
 
 
@@ -266,7 +266,7 @@ def test_replies_are_bounded(sizes, wrapped, backwards):
     text, answer = answered(items, keys, index=100, backwards=backwards)
     data = [child for child in answer if child.tag == f"{{{xmlenc.XMLENC}}}EncryptedData"]
     assert data
-    assert len(data) == 1 or len(text) <= stanzas.MOST_REPLY
+    assert len(data) == 1 or len(text) <= answers.MOST_REPLY
     numbers = [len(xmlenc.read_data(child).cipher) for child in data]
     assert numbers == (sizes[-len(data) :] if backwards else sizes[: len(data)])
     info = rsm.read_answer(answer)
@@ -278,7 +278,7 @@ def test_replies_are_bounded(sizes, wrapped, backwards):
 @given(st.lists(st.integers(-(2**63) + 1, 2**63 - 1), min_size=1, max_size=2).map(tuple))
 def test_positions_read_back(position):
     """The id of any position is read as that position."""
-    assert stanzas.read_position(len(position))(stanzas.write_position(position)) == position
+    assert stanzas.read_position(len(position))(answers.write_position(position)) == position
 
 
 @given(st.text(max_size=50))
@@ -288,7 +288,7 @@ def test_foreign_ids(text):
         position = stanzas.read_position(2)(text)
     except ValueError:
         return
-    assert stanzas.write_position(position) == text
+    assert answers.write_position(position) == text
 
 
 def test_features():
