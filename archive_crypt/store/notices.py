@@ -43,6 +43,7 @@ class Notices:
         self._changed = changed
         self._missed = missed
         self._connection: Any = None
+        self._fd = -1  # kept, as a connection that broke no longer tells it
         self._call: Any = None
         self._closed = False
 
@@ -64,7 +65,7 @@ class Notices:
     # What the reactor asks of whom it watches.
 
     def fileno(self) -> int:
-        return -1 if self._connection is None or self._connection.closed else int(self._connection.fileno())
+        return self._fd
 
     def logPrefix(self) -> str:
         return "archive_crypt"
@@ -90,6 +91,7 @@ class Notices:
             connection.close()
             return
         self._connection = connection
+        self._fd = connection.fileno()
         self._reactor.addReader(self)
         self._missed()
 
@@ -104,9 +106,9 @@ class Notices:
 
     def _drop(self) -> None:
         if self._connection is not None:
-            self._reactor.removeReader(self)  # needs fileno(), so before it is closed
+            self._reactor.removeReader(self)  # before the descriptor is closed, and perhaps used again
             self._connection.close()
-            self._connection = None
+            self._connection, self._fd = None, -1
 
 
 def _listening(dsn: str) -> Any:

@@ -66,7 +66,9 @@ class Rows:
 
     def apply(self, cursor: Any, changes: Sequence[Change], again: bool) -> list[Outcome]:
         """Make all of `changes`, in order. `again`: the last ones, which may have been committed."""
-        if again and self._last is not None and _committed(cursor, self._last[0]):
+        if not again:
+            self._last = None
+        elif self._last is not None and _committed(cursor, self._last[0]):
             return self._last[1]
         try:
             owners, transaction = sql.lock(cursor, {change.owner for change in changes})
