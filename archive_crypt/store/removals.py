@@ -4,6 +4,7 @@ tombstones that tell replicas.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from archive_crypt.errors import NoSuchCollection, WouldLoseData
@@ -13,6 +14,8 @@ from archive_crypt.store.interfaces import DeleteKeys, Expire, ListFilter, Remov
 from archive_crypt.store.sql import Locked, Place
 
 _DIGEST = "substr(sha256(cipher), 1, 8)"  # as in the index
+#: For these public keys; an uploaded one with all its rows, whomever else it is for.
+_THESE = f"(recipient = ANY(%s) OR algorithm = '' AND {_DIGEST} = ANY(%s))"
 
 
 def matching(which: ListFilter) -> tuple[str, tuple[Any, ...]]:
@@ -85,12 +88,12 @@ def delete_keys(cursor: Any, owner: Locked, change: DeleteKeys) -> int:
     doomed = cursor.fetchall()
     if not doomed:
         return 0
-    names, digests = [name for name, _ in doomed], [bytes(digest) for _, digest in doomed]
-    if change.guard and _orphans(cursor, place, names, digests):
+    these = (change.recipients, [bytes(digest) for _, digest in doomed])
+    if change.guard and _orphans(cursor, place, [name for name, _ in doomed], these):
         raise WouldLoseData
     cursor.execute(
-        f"DELETE FROM encrypted_key WHERE owner = %s AND collection = %s AND {_DIGEST} = ANY(%s)",
-        (*place, digests),
+        f"DELETE FROM encrypted_key WHERE owner = %s AND collection = %s AND {_THESE}",
+        (*place, *map(list, these)),
     )
     uploads.refresh_crypt(cursor, place)
     sql.bump_one(cursor, place)
@@ -107,13 +110,15 @@ def forget(cursor: Any, before: Micros, limit: int) -> int:
     return int(cursor.rowcount)
 
 
-def _orphans(cursor: Any, place: Place, names: list[str], digests: list[bytes]) -> set[str]:
-    """The data keys in use that no EncryptedKey of the owner would be left for."""
+def _orphans(
+    cursor: Any, place: Place, names: list[str], these: tuple[Sequence[str], Sequence[bytes]]
+) -> set[str]:
+    """The data keys in use that no EncryptedKey of the owner would be left for without `these`."""
     owner, collection = place
     cursor.execute(
         "SELECT DISTINCT name FROM encrypted_key WHERE owner = %s AND name = ANY(%s)"
-        f" AND NOT (collection = %s AND {_DIGEST} = ANY(%s))",
-        (owner, names, collection, digests),
+        f" AND NOT (collection = %s AND {_THESE})",
+        (owner, names, collection, *map(list, these)),
     )
     left = {name for (name,) in cursor.fetchall()}
     cursor.execute(

@@ -1,5 +1,6 @@
 """What the tests of storages are written in: changes with everything that does not matter filled in."""
 
+from archive_crypt.core.xmlenc import XMLDSIG, XMLENC
 from archive_crypt.model import SECOND, EncryptedKey, PlainItem, SealedItem, UploadedKey, Window
 from archive_crypt.store.interfaces import Append, ListFilter, Open, Remove, Save, Upload
 
@@ -44,13 +45,26 @@ def said(text="hi", secs=0):
 
 def data(text="secret", *names):
     """An EncryptedData under the keys called `names`, as it is uploaded."""
-    return Upload(f"<EncryptedData>{text}</EncryptedData>", encrypted=True, key_names=names)
+    content = f'<EncryptedData xmlns="{XMLENC}">{key_info(names)}{text}</EncryptedData>'
+    return Upload(content, encrypted=True, key_names=tuple(names))
+
+
+def key_info(names):
+    """KeyInfo with these names; nothing without any."""
+    inner = "".join(f"<KeyName>{name}</KeyName>" for name in names)
+    return f'<KeyInfo xmlns="{XMLDSIG}">{inner}</KeyInfo>' if names else ""
+
+
+def element_of_key(name, recipients, text="wrapped"):
+    """An EncryptedKey element."""
+    carried_name = f"<CarriedKeyName>{name}</CarriedKeyName>"
+    return f'<EncryptedKey xmlns="{XMLENC}">{key_info(recipients)}{text}{carried_name}</EncryptedKey>'
 
 
 def carried(name="k1", *recipients, text="wrapped"):
     """An EncryptedKey as it is uploaded; for the laptop unless said otherwise."""
     names = recipients or ("laptop",)
-    return UploadedKey(name, names, f"<EncryptedKey>{name} {' '.join(names)} {text}</EncryptedKey>")
+    return UploadedKey(name, names, element_of_key(name, names, text))
 
 
 def remove(owner=ROMEO, limit=1000, ids=None, **which):

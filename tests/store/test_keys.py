@@ -15,6 +15,7 @@ from tests.store.kit import (
     START,
     carried,
     data,
+    element_of_key,
     everything,
     listed,
     modified,
@@ -31,7 +32,7 @@ from tests.store.kit import (
 )
 
 #: An EncryptedKey whose KeyInfo names no public key.
-ANONYMOUS = UploadedKey("k1", (), "<EncryptedKey>k1 for nobody</EncryptedKey>")
+ANONYMOUS = UploadedKey("k1", (), element_of_key("k1", ()))
 
 
 def delete(*recipients, with_=CHAMBER, start=START, guard=False, owner=ROMEO):
