@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
-from lxml import etree
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -19,21 +18,14 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish import domish
 
-from archive_crypt.conversations import Arrival, Conversation, Works
-from archive_crypt.core import conversation, items, policy, preferences, published, times
-from archive_crypt.core.stanzas import MOST_KEYS, AutoRequest
-from archive_crypt.crypto import publickeys
-from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.deferreds import follow, kind
+from archive_crypt.core import conversation, items, policy, times
+from archive_crypt.deferreds import kind
 from archive_crypt.errors import (
     ArchiveBusy,
     ArchiveError,
-    LoggingRequired,
     NotAcceptable,
-    NotImplementedHere,
     NoUsableKey,
     StorageUnavailable,
-    UnusableKey,
     Withheld,
 )
 from archive_crypt.management import Management
@@ -42,15 +34,15 @@ from archive_crypt.model import (
     AutoState,
     Direction,
     Micros,
-    PublishedKey,
     SaveMode,
-    SuppliedKey,
 )
 from archive_crypt.owners import REQUIRED, Owner
 from archive_crypt.recorder import MOST_SECONDS, Copy, Listener, Recorder
 from archive_crypt.silence import Silence
-from archive_crypt.store.interfaces import OwnerState, Prolong, SetAuto, SetPublished
-from archive_crypt.wishes import Wishes, unsupported
+from archive_crypt.store.interfaces import OwnerState, Prolong, Remove, SetPublished
+from archive_crypt.switching import Switching
+from archive_crypt.wishes import Wishes
+from archive_crypt.works import Arrival, Conversation, Works
 
 #: Seconds between tries to load a stream's setting while the database is away.
 _PAUSE = 0.5
@@ -78,6 +70,7 @@ class Archiver:
         self._rules = policy.Rules(
             required=works.settings.automatic in REQUIRED, forward_secret=works.settings.forward_secret
         )
+        self.switching = Switching(works, self._owners, now)
         self.wishes = Wishes(works, self._owners, now)
         self.management = Management(works, self._owners, now)
 
@@ -110,29 +103,13 @@ class Archiver:
         if not owner.recorders:
             for change in owner.unstored():
                 self._submit(change)
-            del self._owners[jid.userhost()]
+            # Whoever comes back meanwhile has to wait for it, and so has a shutdown.
+            owner.conversations.resealed().addErrback(self._log_failure).addCallback(self._leave, owner)
 
     def keys_published(self, jid: JID, nodes: Mapping[str, Sequence[domish.Element]]) -> Deferred[None]:
-        """The keys in the nodes of `published.NODES` that the user `jid` (bare) has published now, as
-        far as they can be used; those kept before are forgotten. Fires when that is durable."""
-        settings = self._works.settings
-        trees = {node: [_tree(element) for element in elements] for node, elements in nodes.items()}
-        keys = []
-        for found in published.read(jid.full(), trees, openpgp=settings.openpgp_keys)[:MOST_KEYS]:
-            key = found.key
-            try:
-                public = publickeys.from_numbers(
-                    key.modulus, key.exponent, key.name, minimum_bits=settings.minimum_bits
-                )
-            except UnusableKey:
-                self.counts["published key unusable"] += 1
-                continue
-            keys.append(PublishedKey(public.name, public.der, found.begin, found.end))
-        owner = self._owners.get(jid.full())
-        if owner is not None:
-            owner.publish(keys)
-            owner.adjust(self.now()).addErrback(self._log_failure)
-        return self._submit(SetPublished(jid.full(), tuple(keys)))
+        """The user `jid` (bare) has published this in the nodes of `published.watched`; what was there
+        before is gone. Fires when the keys in it are durable."""
+        return self._submit(self.switching.publish(jid, nodes))
 
     def message(
         self, jid: JID, direction: Direction, element: domish.Element, when: Micros
@@ -147,12 +124,13 @@ class Archiver:
         if owner is None or recorder is None:
             return self._skip("no such stream")
         copy = Copy(direction, element, when)
-        if recorder.ready:
-            return self._record(owner, recorder, copy)
         try:
-            return recorder.wait(copy)
+            return self._record(owner, recorder, copy) if recorder.ready else recorder.wait(copy)
         except ArchiveBusy as error:
             return self._refuse(recorder, error, "setting not loaded")
+        except Exception as error:  # noqa: BLE001 - one message fails, and is counted
+            self.log.error("a message failed: {kind}", kind=type(error).__name__)
+            return self._refuse(recorder, ArchiveError(), "internal error")
 
     @inlineCallbacks
     def close(self, seconds: float = 10.0) -> Generator[Deferred[Any], Any, int]:
@@ -180,17 +158,6 @@ class Archiver:
     def listen(self, jid: JID, listener: Listener) -> None:
         """Tell `listener` what the user of this stream should know without having asked."""
         self._find(jid)[1].listener = listener
-
-    def set_auto(self, jid: JID, request: AutoRequest) -> Deferred[None]:
-        """Do as ``<auto/>`` says on this stream; fires when it holds and is durable.
-
-        :raises NotImplementedHere: it is not offered, or encryption is not, or the user prefers a
-            save mode that cannot be recorded.
-        :raises LoggingRequired: it would turn off what the operator requires.
-        :raises NoUsableKey: there is no key to encrypt for, or one that cannot be used.
-        """
-        owner, recorder = self._find(jid)
-        return recorder.lock.run(self._set_auto, owner, recorder, request)
 
     # How it is done.
 
@@ -241,6 +208,8 @@ class Archiver:
             return self._skip("no peer")
         if peer.thread is not None and owner.preferences.sessions:
             self._prolong(owner, peer.thread, now)
+        if not self._rules.required and self._is_off_the_record(owner, copy, peer):
+            return self._skip("off the record")
         if not recorder.recording:
             return self._skip("not asked for")
         mode, terms = owner.mode(peer, now)
@@ -259,9 +228,19 @@ class Archiver:
         if owner.sealing is not None and not owner.sealing.keys:
             return self._refuse(recorder, NoUsableKey(), "no key")
         # Milliseconds are as much as clients keep, and three octets less in each sealed item.
-        at = times.floor_to_millisecond(items.said_at(copy.element, copy.when, (recorder.jid.host, peer.key)))
-        done = owner.conversations.record(Arrival(peer, content, at, owner.sealing, terms))
+        room = (peer.key,) if copy.element.getAttribute("type") == "groupchat" else ()
+        said = items.said_at(copy.element, copy.when, (recorder.jid.host, *room))
+        at = times.floor_to_millisecond(said)
+        arrival = Arrival(peer, content, at, owner.sealing, terms, now)
+        done = owner.conversations.record(arrival)
+        owner.off_the_record.recorded(peer)
         return done.addCallbacks(self._archived, self._unarchived, errbackArgs=(recorder,))
+
+    def _is_off_the_record(self, owner: Owner, copy: Copy, peer: conversation.Peer) -> bool:
+        is_off, remove = owner.off_the_record.saw(copy.element, copy.direction, peer)
+        if remove is not None:
+            self._submit(remove)
+        return is_off
 
     def _prolong(self, owner: Owner, thread: str, now: Micros) -> None:
         change = owner.prolong(thread, now)
@@ -277,59 +256,8 @@ class Archiver:
         sender = recorder.owner if to_self else copy.element.getAttribute("from")
         stream = recorder.jid.full() + (copy.direction.value if to_self else "")
         body = content.partition(">")[2].rpartition("<")[0]  # without <to> or <from>
-        return owner.copies.is_new(stream, sender, copy.element.getAttribute("id"), peer.thread, body)
-
-    @inlineCallbacks
-    def _set_auto(
-        self, owner: Owner, recorder: Recorder, request: AutoRequest
-    ) -> Generator[Deferred[Any], Any, None]:
-        yield follow(recorder.known)
-        self._may_set_auto(owner, request)
-        if not recorder.ready or (request.encrypt and self._works.writer.unavailable):
-            raise StorageUnavailable
-        keys = self._judged_keys(owner, recorder, request) if request.encrypt else ()
-        supplied = tuple(SuppliedKey(key.name, key.der) for key in keys)
-        auto = AutoState(request.save, request.encrypt, request.dialect.namespace, supplied)
-        before = recorder.auto, recorder.keys, recorder.lasting
-        recorder.set(auto, keys, lasting=request.lasting)
-        try:
-            yield owner.adjust(self.now())
-            if request.lasting:
-                yield self._works.writer.submit(SetAuto(recorder.owner, auto))
-        except ArchiveError:  # the client will be told that nothing changed
-            recorder.set(*before[:2], lasting=before[2])
-            owner.adjust(self.now()).addErrback(self._log_failure)
-            raise
-
-    def _may_set_auto(self, owner: Owner, request: AutoRequest) -> None:
-        settings = self._works.settings
-        if settings.automatic is Automatic.OFF:
-            raise NotImplementedHere("Automatic archiving is not offered here.")
-        if settings.automatic in REQUIRED and not request.save:
-            raise LoggingRequired
-        if settings.automatic is Automatic.ALLOWED and request.save:
-            wanted = preferences.all_modes(preferences.without_lapsed(owner.preferences, self.now()))
-            if wanted & unsupported(settings):
-                raise NotImplementedHere("Your preferences save more of a message than can be recorded.")
-
-    def _judged_keys(self, owner: Owner, recorder: Recorder, request: AutoRequest) -> tuple[PublicKey, ...]:
-        """The keys supplied to encrypt for, now or by this stream before; published ones come beside."""
-        settings = self._works.settings
-        if not settings.encryption:
-            raise NotImplementedHere("Encryption is not offered here.")
-        keys = dict.fromkeys(
-            publickeys.from_numbers(key.modulus, key.exponent, key.name, minimum_bits=settings.minimum_bits)
-            for key in request.keys
-        )
-        names = [key.name for key in keys]
-        if len(set(names)) < len(names):
-            raise UnusableKey("Two different public keys are supplied under one name.")
-        if not keys and recorder.encrypting:
-            return recorder.keys
-        if not keys and not owner.published(self.now()):
-            raise NoUsableKey
-        self._works.keyring.destroy(self._works.keyring.create(settings.seal_algorithm))
-        return tuple(keys)
+        id_ = copy.element.getAttribute("id")
+        return owner.copies.is_new(stream, bool(id_), sender, id_, peer.thread, body)
 
     def _archived(self, _: None) -> bool:
         self.counts["archived"] += 1
@@ -365,7 +293,7 @@ class Archiver:
         if recorder.listener is not None and not recorder.asked:
             recorder.listener.onNotice(_WARNING)
 
-    def _submit(self, change: Prolong | SetPublished) -> Deferred[None]:
+    def _submit(self, change: Prolong | SetPublished | Remove) -> Deferred[None]:
         """Store something that nobody waits for."""
         try:
             done: Deferred[None] = self._works.writer.submit(change)
@@ -373,18 +301,13 @@ class Archiver:
             done = fail(error)
         return done.addErrback(self._log_failure)
 
+    def _leave(self, _: object, owner: Owner) -> None:
+        if not owner.recorders and not owner.conversations.busy and self._owners.get(owner.jid) is owner:
+            del self._owners[owner.jid]
+
     def _find(self, jid: JID) -> tuple[Owner, Recorder]:
         owner = self._owners[jid.userhost()]
         return owner, owner.recorders[jid.full()]
 
     def _log_failure(self, failure: Failure) -> None:
         self.log.error("recording could not be adjusted: {kind}", kind=kind(failure))
-
-
-def _tree(element: domish.Element) -> etree._Element:
-    """What a user published, as lxml has it; what lxml will not have holds no key."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-    try:
-        return etree.fromstring(element.toXml(), parser)
-    except (etree.XMLSyntaxError, RecursionError, ValueError):
-        return etree.Element("unreadable")

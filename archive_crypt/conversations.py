@@ -6,9 +6,7 @@ its ciphertext exists. Streams and their settings are the recorder's.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, inlineCallbacks, succeed
@@ -18,82 +16,41 @@ from twisted.python.failure import Failure
 
 from archive_crypt.core import conversation, items, times
 from archive_crypt.core.conversation import TRANSITIONS, Effect, Event, Peer, State
-from archive_crypt.crypto.keyring import DataKey, KeyRing
+from archive_crypt.crypto.keyring import DataKey
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.deferreds import follow, kind
+from archive_crypt.deferreds import Shared, kind
 from archive_crypt.errors import (
+    ArchiveBusy,
     ArchiveError,
     CollectionGone,
+    NoUsableKey,
     StorageRefused,
     StorageUnavailable,
     Withheld,
 )
-from archive_crypt.model import MILLISECOND, EncryptedKey, Micros, PlainItem, SealedItem, Settings
+from archive_crypt.model import EncryptedKey, PlainItem, SealedItem
 from archive_crypt.silence import Silence
-from archive_crypt.store.interfaces import AddKeys, Append, Change, Open, Rename, Reseal, Storage, Terms
-from archive_crypt.store.writer import Writer
+from archive_crypt.store.interfaces import AddKeys, Append, Change, Open, Rename, Reseal, Terms
+from archive_crypt.works import Arrival, Conversation, Sealing, Works, new_id
 
 #: A collection ends at so many items or octets.
 MOST_ITEMS = 2**16
 MOST_OCTETS = 8 * 1024 * 1024
 
+#: Conversations of one owner that are recorded at once, each with a data key; and changes of one that
+#: wait while it is being sealed anew. What comes from outside decides how many there would be.
+MOST_OPEN = 500
+_MOST_HELD = 2000
+
+#: Public keys that one data key is wrapped for; of 8192 bits each they make 60 KiB of EncryptedKeys.
+_MOST_WRAPPED = 32
+
 #: Items sealed in one turn of the reactor when a collection is sealed anew: a few milliseconds.
 _SLICE = 200
 
-#: Seconds between tries to read what is to be sealed anew while the database is away.
+#: Seconds between tries to read what is to be sealed anew while the database is away, and how many.
 _PAUSE = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Works:
-    """What recording is done with; handed in."""
-
-    storage: Storage
-    writer: Writer
-    keyring: KeyRing
-    clock: Any
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Sealing:
-    """How to seal: for which public keys, and in which archive namespace the items are written."""
-
-    keys: tuple[PublicKey, ...]
-    namespace: str
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A message to record: `content` as `items.content` makes it; `sealing` None: in clear;
-    `terms` None: whatever its owner prefers."""
-
-    peer: Peer
-    content: str
-    at: Micros
-    sealing: Sealing | None
-    terms: Terms | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Conversation:
-    """One conversation that is being recorded into one collection.
-
-    `settled`: its ``with`` is for good. `held`: changes that wait until what was recorded in
-    clear is sealed, with their Deferreds; None at all other times.
-    """
-
-    key: tuple[str, str | None]
-    id: int
-    with_: str
-    start: Micros
-    settled: bool = False
-    state: State = State.IDLE
-    items: int = 0
-    octets: int = 0
-    data_key: DataKey | None = None
-    sealing: Sealing | None = None
-    held: list[tuple[Change, Deferred[None]]] | None = None
+_TRIES = 3
 
 
 class Conversations:
@@ -106,7 +63,7 @@ class Conversations:
         self._works = works
         self._silence = silence
         self._open: dict[tuple[str, str | None], Conversation] = {}
-        self._resealing: list[Deferred[None]] = []
+        self._resealing: list[Shared] = []
         self._effects: dict[Effect, Callable[[Conversation, Any], Deferred[None] | None]] = {
             Effect.CREATE_KEY: self._create_key,
             Effect.OPEN: self._open_collection,
@@ -126,7 +83,10 @@ class Conversations:
         Fails, with nothing archived and nothing left in clear, if it cannot be sealed or taken.
         """
         talk = self._talk(arrival)
-        self._open[talk.key] = talk
+        if talk.key not in self._open and len(self._open) >= MOST_OPEN:
+            self.stop_one(next(iter(self._open.values())))  # silent for longest
+        self._open.pop(talk.key, None)
+        self._open[talk.key] = talk  # the last that was heard stands last
         try:
             done = self._happen(talk, Event.SEALED if arrival.sealing else Event.MESSAGE, arrival)
             self._follow(talk, arrival.peer)
@@ -145,13 +105,16 @@ class Conversations:
         Fires when no row of it is in clear any more. Data keys alive are wrapped for those of
         `sealing.keys` that they were not wrapped for.
         """
+        failed: ArchiveError | None = None
         for talk in list(self._open.values()):
             try:
                 self._happen(talk, Event.ENCRYPT, sealing)
                 self._wrap_for_more(talk, sealing)
-            except ArchiveError:
+            except ArchiveError as error:
                 self._abort(talk)
-                raise
+                failed = error
+        if failed is not None:
+            raise failed
         yield self.resealed()
 
     def decline(self) -> None:
@@ -186,14 +149,17 @@ class Conversations:
 
     @inlineCallbacks
     def resealed(self) -> Generator[Deferred[Any], Any, None]:
-        """Fires when what is being sealed anew is; fails as the first of it fails."""
-        waited, self._resealing = self._resealing, []
-        followers = [follow(d) for d in waited]
-        self._resealing = [d for d in waited if not d.called]
+        """Fires when what is being sealed anew is; fails, whoever asks, as the first of it fails."""
+        running = self._resealing = [one for one in self._resealing if not one.over]
         try:
-            yield gatherResults(followers, consumeErrors=True)
+            yield gatherResults([one.wait() for one in running], consumeErrors=True)
         except FirstError as error:
             raise error.subFailure.value from None  # type: ignore[misc]
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is still to be sealed anew, whose data key therefore lives."""
+        return any(not one.over for one in self._resealing)
 
     # What an event does to a conversation.
 
@@ -207,6 +173,7 @@ class Conversations:
 
     def _create_key(self, talk: Conversation, matter: Arrival | Sealing) -> None:
         talk.sealing = matter.sealing if isinstance(matter, Arrival) else matter
+        talk.wrapped = set(talk.sealing.keys if talk.sealing else ())
         talk.data_key = self._works.keyring.create(self._works.settings.seal_algorithm)
 
     def _open_collection(self, talk: Conversation, arrival: Arrival) -> None:
@@ -244,7 +211,7 @@ class Conversations:
 
     def _reseal(self, talk: Conversation, _: Any) -> None:
         talk.held = []
-        self._resealing.append(self._seal_anew(talk))
+        self._resealing.append(Shared(self._seal_anew(talk)))
 
     # How it is done.
 
@@ -253,7 +220,7 @@ class Conversations:
         talk = self._open.get(key)
         if talk is None:
             start = times.floor_to_millisecond(arrival.at)
-            talk = Conversation(key, new_id(start), arrival.peer.jid, start)
+            talk = Conversation(key, new_id(arrival.now), arrival.peer.jid, start)
         return talk
 
     def _abort(self, talk: Conversation) -> None:
@@ -273,6 +240,8 @@ class Conversations:
     def _submit(self, talk: Conversation, change: Change) -> Deferred[None]:
         if talk.held is None:
             return self._works.writer.submit(change)
+        if len(talk.held) >= _MOST_HELD:
+            raise ArchiveBusy
         done: Deferred[None] = Deferred()
         talk.held.append((change, done))
         return done
@@ -289,23 +258,31 @@ class Conversations:
     def _wrapped(self, talk: Conversation) -> tuple[EncryptedKey, ...]:
         if talk.data_key is None or talk.sealing is None:
             return ()
-        return self._wrap(talk.data_key, talk.sealing.keys)
+        if not talk.sealing.keys:
+            raise NoUsableKey  # what is sealed for nobody is lost
+        return self._wrap(talk, talk.data_key, talk.sealing.keys)
 
-    def _wrap(self, key: DataKey, keys: Sequence[PublicKey]) -> tuple[EncryptedKey, ...]:
+    def _wrap(self, talk: Conversation, key: DataKey, keys: Sequence[PublicKey]) -> tuple[EncryptedKey, ...]:
         algorithm = self._works.settings.wrap_algorithm
+        talk.wrapped.update(keys)
         return tuple(
             EncryptedKey(key.name, public.name, algorithm, self._works.keyring.wrap(key, public, algorithm))
             for public in keys
         )
 
     def _wrap_for_more(self, talk: Conversation, sealing: Sealing) -> None:
-        known = talk.sealing.keys if talk.sealing else ()
-        new = [key for key in sealing.keys if key not in known]
-        if new and talk.data_key is not None:
-            key = talk.data_key
-            change = AddKeys(self._owner, talk.id, key.name, key.algorithm, self._wrap(key, new))
-            self._submit(talk, change).addErrback(self._lost)
-            talk.sealing = sealing
+        """Wrap a data key for those it was not wrapped for; too many of them, and the collection ends:
+        every page of it carries them all."""
+        new = [key for key in sealing.keys if key not in talk.wrapped]
+        if not new or talk.data_key is None:
+            return
+        if len(talk.wrapped) + len(new) > _MOST_WRAPPED:
+            self.stop_one(talk)
+            return
+        talk.sealing = sealing
+        key = talk.data_key
+        change = AddKeys(self._owner, talk.id, key.name, key.algorithm, self._wrap(talk, key, new))
+        self._submit(talk, change).addErrback(self._lost)
 
     def _follow(self, talk: Conversation, peer: Peer) -> None:
         with_, talk.settled = conversation.renamed(talk.with_, talk.settled, peer.jid)
@@ -351,22 +328,30 @@ class Conversations:
             raise
         self._release(talk)
         self._happen(talk, Event.RESEALED)
-        yield done
         try:
-            yield self._works.storage.vacuum()
-        except ArchiveError as error:  # the rows are gone all the same; autovacuum comes by later
-            self.log.warn("what was in clear is not vacuumed yet: {kind}", kind=type(error).__name__)
+            yield done
+        except ArchiveError:
+            self._give_up(talk)  # what comes must not be sealed with a key that nobody knows
+            raise
+        self._works.storage.vacuum().addErrback(self._not_vacuumed)
+
+    def _not_vacuumed(self, failure: Failure) -> None:
+        self.log.warn("what was in clear is not vacuumed yet: {kind}", kind=kind(failure))
 
     @inlineCallbacks
     def _read_and_seal(self, talk: Conversation) -> Generator[Deferred[Any], Any, list[SealedItem]]:
         """All that the collection holds in clear, sealed; in slices, so that others have their turn."""
         sealed: list[SealedItem] = []
+        tries = 0
         while True:
             after = sealed[-1].number if sealed else -1
             try:
                 yield self._works.writer.flushed(self._owner)
                 part = yield self._works.storage.plain_items(self._owner, talk.id, after, _SLICE)
             except StorageUnavailable:
+                tries += 1
+                if tries >= _TRIES:
+                    raise
                 yield deferLater(self._works.clock, _PAUSE)
                 continue
             if not part:
@@ -383,8 +368,3 @@ class Conversations:
                 self._works.writer.submit(change).chainDeferred(done)
             except ArchiveError as refusal:
                 done.errback(refusal)
-
-
-def new_id(start: Micros) -> int:
-    """An id for a collection, unique for its owner: made without asking anybody, sorting by time."""
-    return (start // MILLISECOND) % 2**41 << 22 | secrets.randbits(22)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import Any
 
-#: Seconds that a copy may come after the first, and how many messages are remembered for that.
-_MOST_SECONDS = 60.0
+#: Seconds that a copy may come after the first: one with an id may be sent again by a client that was
+#: cut off, others fork at once. And how many messages are remembered for that.
+_MOST_SECONDS = {True: 60.0, False: 2.0}
 _MOST_REMEMBERED = 256
 
 
@@ -24,16 +25,17 @@ class Copies:
         self._clock = clock
         self._seen: OrderedDict[int, tuple[float, Counter[str]]] = OrderedDict()
 
-    def is_new(self, stream: str, *message: object) -> bool:
-        """Whether this copy, on `stream`, of what `message` tells apart, is the first of its kind."""
+    def is_new(self, stream: str, named: bool, *message: object) -> bool:
+        """Whether this copy, on `stream`, of what `message` tells apart, is the first of its kind.
+        `named`: whether it has an id."""
         now = self._clock.seconds()
         digest = hash(message)
         since, counts = self._seen.pop(digest, (now, Counter()))
-        if now - since > _MOST_SECONDS:
-            counts = Counter()
+        if now - since > _MOST_SECONDS[named]:
+            since, counts = now, Counter()
         archived = max(counts.values(), default=0)
         counts[stream] += 1
-        self._seen[digest] = (now, counts)
+        self._seen[digest] = (since, counts)
         if len(self._seen) > _MOST_REMEMBERED:
             self._seen.popitem(last=False)
         return bool(counts[stream] > archived)

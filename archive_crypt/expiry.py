@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from archive_crypt.conversations import Works
 from archive_crypt.core import preferences
 from archive_crypt.errors import ArchiveError
 from archive_crypt.model import SECOND, Micros, Preferences, Settings
 from archive_crypt.store.interfaces import Expire
+from archive_crypt.works import Works
 
 #: Owners looked up at once; collections, or tombstones, that one transaction removes.
 _OWNERS = 200

@@ -9,7 +9,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from archive_crypt.conversations import Conversation, Works, new_id
 from archive_crypt.core import preferences, rsm, stanzas
 from archive_crypt.core.stanzas import (
     DeleteRequest,
@@ -32,6 +31,7 @@ from archive_crypt.store.interfaces import (
     Remove,
     Save,
 )
+from archive_crypt.works import Conversation, Works, new_id
 
 #: Collections that one transaction removes: all of an archive at once would hold up the others.
 _SLICE = 500

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, succeed
 
-from archive_crypt.conversations import Conversation, Conversations, Sealing, Works
+from archive_crypt.conversations import Conversations
 from archive_crypt.copies import Copies
 from archive_crypt.core import preferences
 from archive_crypt.core.conversation import Peer
@@ -17,9 +17,11 @@ from archive_crypt.crypto import publickeys
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.errors import UnusableKey
 from archive_crypt.model import SECOND, Automatic, Micros, Preferences, PublishedKey, SaveMode
+from archive_crypt.offrecord import OffTheRecord
 from archive_crypt.recorder import Recorder
 from archive_crypt.silence import Silence
 from archive_crypt.store.interfaces import OwnerState, Prolong, Terms
+from archive_crypt.works import Conversation, Sealing, Works
 
 #: How much an operator's compulsory logging saves at least (XEP-0136 7.1).
 REQUIRED = {
@@ -48,6 +50,7 @@ class Owner:
         self.recorders: dict[str, Recorder] = {}
         self.conversations = Conversations(jid, works, silence)
         self.copies = Copies(works.clock)
+        self.off_the_record = OffTheRecord(jid, self.conversations)
         self.preferences = Preferences()
         #: How his messages are sealed now; None: in clear.
         self.sealing: Sealing | None = None
@@ -144,6 +147,8 @@ class Owner:
             self.conversations.stop()
         elif self.sealing is None:
             self.conversations.decline()
+        elif not self.sealing.keys:
+            self.conversations.stop()  # nothing can be sealed, nor be recorded in clear
         else:
             return self.conversations.encrypt(self.sealing)
         return succeed(None)

@@ -19,7 +19,6 @@ from twisted.python import usage
 
 from archive_crypt.archiver import Archiver
 from archive_crypt.config import Config, load
-from archive_crypt.conversations import Works
 from archive_crypt.core import published
 from archive_crypt.core.dialect import stream_features
 from archive_crypt.crypto.keyring import KeyRing
@@ -32,6 +31,7 @@ from archive_crypt.owners import REQUIRED
 from archive_crypt.store.notices import Notices
 from archive_crypt.store.pgsql import PgStorage
 from archive_crypt.store.writer import Writer
+from archive_crypt.works import Works
 from archive_crypt.xmpp.handler import ArchiveHandler, offered
 
 

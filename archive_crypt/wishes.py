@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 from twisted.words.protocols.jabber.jid import JID
 
-from archive_crypt.conversations import Works
 from archive_crypt.core import preferences
 from archive_crypt.core.preferences import Changes
 from archive_crypt.core.prefstanzas import (
@@ -34,6 +33,7 @@ from archive_crypt.model import SECOND, Micros, Modes, Otr, Preferences, SaveMod
 from archive_crypt.owners import REQUIRED, Owner
 from archive_crypt.recorder import Recorder
 from archive_crypt.store.interfaces import SetPreferences
+from archive_crypt.works import Works
 
 
 def unsupported(settings: Settings) -> set[SaveMode]:

@@ -67,9 +67,9 @@ class LateStorage(MemoryStorage):
         super().__init__()
         self.late = True
 
-    def auto(self, owner):
+    def state(self, owner):
         self.failing = StorageUnavailable() if self.late else None
-        found = super().auto(owner)
+        found = super().state(owner)
         self.failing = None
         return found
 
@@ -362,7 +362,7 @@ def test_sealing_anew_fails(scope):
     house.storage.apply = apply
     assert not any(chat.get("crypt") for chat in stream.ask(LIST).iter("{*}chat"))
     stream.closes()
-    assert outcome(house.storage.auto(ROMEO)) == AutoState()
+    assert outcome(house.storage.state(ROMEO)).auto == AutoState()
 
 
 def test_a_setting_that_cannot_be_loaded():

@@ -47,11 +47,16 @@ class Changed:
     removed: bool
 
 
-def list_answer(dialect: Dialect, page: Page[Collection]) -> str:
-    """``<list/>`` of one page, ids and all; without ``<set/>`` when nothing matched (XEP-0059 2.2)."""
+def list_answer(dialect: Dialect, page: Page[Collection], *, backwards: bool = False) -> str:
+    """``<list/>`` of one page, ids and all; without ``<set/>`` when nothing matched (XEP-0059 2.2). It
+    ends early where it would outgrow MOST_REPLY."""
     chats = [f"<chat{_attributes(dialect, collection)}/>" for collection in page.items]
-    ids = [write_position((collection.start, collection.id)) for collection in page.items]
-    return f"<list xmlns='{dialect.namespace}'>{''.join(chats)}{_set(ids, page.index, page.count)}</list>"
+    part = _shortened(chats, backwards)
+    ids = [write_position((collection.start, collection.id)) for collection in page.items[part]]
+    return (
+        f"<list xmlns='{dialect.namespace}'>{''.join(chats[part])}"
+        f"{_set(ids, page.index + part.start, page.count)}</list>"
+    )
 
 
 def chat_answer(
@@ -110,17 +115,11 @@ def keys_answer(
         f"<chat{_attributes(dialect, collection)}>{_keys(map(_written_key, keys))}</chat>"
         for collection, keys in page.items
     ]
-    count, room = 0, MOST_REPLY - _ENVELOPE
-    for chat in reversed(chats) if backwards else chats:
-        room -= len(chat.encode())
-        if count and room < 0:
-            break
-        count += 1
-    start = len(chats) - count if backwards else 0
-    ids = [write_position((c.start, c.id)) for c, _ in page.items[start : start + count]]
+    part = _shortened(chats, backwards)
+    ids = [write_position((c.start, c.id)) for c, _ in page.items[part]]
     return (
-        f"<keys xmlns='{dialect.namespace}'>{''.join(chats[start : start + count])}"
-        f"{_set(ids, page.index + start, page.count)}</keys>"
+        f"<keys xmlns='{dialect.namespace}'>{''.join(chats[part])}"
+        f"{_set(ids, page.index + part.start, page.count)}</keys>"
     )
 
 
@@ -214,6 +213,17 @@ def _fitting(
             break
         count += 1
     return slice(len(page) - count, len(page)) if backwards else slice(0, count)
+
+
+def _shortened(parts: Sequence[str], backwards: bool) -> slice:
+    """The longest run, from the front or the back, that a reply has room for; one at least."""
+    count, room = 0, MOST_REPLY - _ENVELOPE
+    for part in reversed(parts) if backwards else parts:
+        room -= len(part.encode())
+        if count and room < 0:
+            break
+        count += 1
+    return slice(len(parts) - count, len(parts)) if backwards else slice(0, count)
 
 
 def _link(name: str, link: Link) -> str:

@@ -15,6 +15,9 @@ from archive_crypt.model import Direction
 
 _SPACE = " \t\r\n"  # as XML has it
 
+#: Octets of a thread that conversations are told apart by. A sender chooses it, and every list shows it.
+LONGEST_THREAD = 1023
+
 
 class State(enum.Enum):
     """What is being recorded of one conversation."""
@@ -56,6 +59,7 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
     (State.IDLE, Event.SEALED): (State.SEALED, (Effect.CREATE_KEY, Effect.OPEN, Effect.SEAL)),
     (State.PLAIN, Event.MESSAGE): (State.PLAIN, (Effect.APPEND,)),
     (State.PLAIN, Event.ENCRYPT): (State.RESEALING, (Effect.CREATE_KEY, Effect.RESEAL)),
+    (State.PLAIN, Event.SEALED): (State.RESEALING, (Effect.CREATE_KEY, Effect.RESEAL, Effect.SEAL)),
     (State.PLAIN, Event.DECLINE): (State.PLAIN, ()),
     (State.PLAIN, Event.STOP): (State.CLOSED, (Effect.CLOSE,)),
     (State.RESEALING, Event.SEALED): (State.RESEALING, (Effect.SEAL,)),
@@ -97,7 +101,7 @@ def peer_of(message: domish.Element, direction: Direction, owner: str) -> Peer |
     if jid is None:
         return None
     bare = jid.userhost()
-    thread, parent = thread_of(message)
+    thread, parent = map(_kept, thread_of(message))
     if message.getAttribute("type") == "groupchat":
         return Peer(bare, bare, thread, jid.resource, parent)
     full = jid.full()
@@ -112,6 +116,10 @@ def thread_of(message: domish.Element) -> tuple[str | None, str | None]:
             parent = (child.getAttribute("parent") or "").strip(_SPACE) or None
             return thread, parent if thread else None
     return None, None
+
+
+def _kept(thread: str | None) -> str | None:
+    return thread if thread and len(thread.encode()) <= LONGEST_THREAD else None
 
 
 def renamed(with_: str, settled: bool, peer: str) -> tuple[str, bool]:

@@ -26,7 +26,6 @@ _OPENPGP = "urn:xmpp:openpgp:0"
 _DELAY = "urn:xmpp:delay"
 _EME = "urn:xmpp:eme:0"
 _STANZA = {"jabber:client", "jabber:server", "jabber:component:accept", None}
-_HARMFUL = frozenset("'\"<>& \t\r\n")
 #: An item's tag and, if it was uploaded, the times it has.
 _HEAD = re.compile(r"""<(to|from|note)((?: secs="[^"]*")?(?: utc="([^"]*)")?)""")
 _XML_LANG = ("http://www.w3.org/XML/1998/namespace", "lang")
@@ -106,6 +105,8 @@ def shown(items: Sequence[PlainItem], start: Micros, *, first: bool = True) -> I
         tag, utc, rest, uploaded = _taken_apart(item.content)
         if uploaded and (placed or tag == "note"):
             yield item.content
+        elif tag == "note":
+            yield f"<note utc='{times.render(item.at)}'{rest}"
         else:
             offset = max(reached, times.whole_seconds(item.at, start))
             yield f"<{tag} secs='{offset - reached}' utc='{utc or times.render(item.at)}'{rest}"
@@ -148,7 +149,7 @@ def _is_body(child: domish.Element) -> bool:
 
 def _child(child: domish.Element) -> str:
     if not _is_body(child):
-        return str(child.toXml(defaultUri="")) if _is_harmless(child) else ""
+        return tree.canonical(child)
     language = child.attributes.get(_XML_LANG)
     label = f" xml:lang={quoteattr(language)}" if language else ""
     return f"<body{label}>{_escaped(tree.text(child))}</body>"
@@ -158,15 +159,6 @@ def _escaped(text: str) -> str:
     """Text as XML has it; a raw carriage return would come back as a newline."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return text.replace("\r", "&#13;")
-
-
-def _is_harmless(child: domish.Element) -> bool:
-    """Whether no namespace in it holds what domish would write unescaped: with that, a sender
-    could end the element early and put items of his own into others' archives."""
-    names = [child.uri, *(name[0] for name in child.attributes if isinstance(name, tuple))]
-    if any(name and not _HARMFUL.isdisjoint(name) for name in (*names, *child.localPrefixes.values())):
-        return False
-    return all(_is_harmless(grandchild) for grandchild in tree.children(child))
 
 
 def _taken_apart(content: str) -> tuple[str, str | None, str, bool]:

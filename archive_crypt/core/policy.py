@@ -178,7 +178,7 @@ def _is_forward_secret(child: domish.Element) -> bool:
 
 
 def _is_content(child: domish.Element, mode: SaveMode, rules: Rules) -> bool:
-    if child.name == "body":
+    if child.name == "body" and child.uri in _STANZA:
         return bool(tree.text(child))
     if child.uri == _OPENPGP and child.name == "openpgp":
         return True

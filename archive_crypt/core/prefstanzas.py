@@ -13,6 +13,7 @@ from xml.sax.saxutils import quoteattr
 from lxml import etree
 
 from archive_crypt.core import attributes, preferences
+from archive_crypt.core.conversation import LONGEST_THREAD
 from archive_crypt.core.dialect import Dialect, F, V
 from archive_crypt.core.preferences import METHODS, Changes
 from archive_crypt.errors import BadRequest, NotAcceptable, NotImplementedHere
@@ -200,6 +201,8 @@ def _named_thread(element: etree._Element) -> str:
     thread = (element.get("thread") or "").strip(" \t\r\n")
     if not thread:
         raise BadRequest("<session/> needs the attribute thread.")
+    if len(thread.encode()) > LONGEST_THREAD:
+        raise NotAcceptable(f"A thread has at most {LONGEST_THREAD} octets.")
     return thread
 
 

@@ -4,17 +4,21 @@ form: only the archive's own namespace is taken off, as a reply has that of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
 
 from archive_crypt.core import attributes, jids, policy, times, xmlenc
+from archive_crypt.core.conversation import LONGEST_THREAD
 from archive_crypt.core.dialect import Dialect
 from archive_crypt.errors import BadRequest, NotAcceptable
 from archive_crypt.model import Form, Link, LinkName, Micros, Upload, UploadedKey
 
+#: Octets of a subject: every list shows it. Of a key's name: it is indexed.
+MOST_SUBJECT = 2048
+MOST_NAME = 512
 #: Octets of a form: it is shown on every page of its collection.
 MOST_FORM = 32 * 1024
 
@@ -71,11 +75,14 @@ def read(dialect: Dialect, element: etree._Element) -> SaveRequest:
         if reader is None:
             raise BadRequest(f"A collection cannot hold <{qname.localname}/>.")
         reader(found, child)
+    thread = (chat.get("thread") or "").strip(" \t\r\n") or None
+    _check_size(thread or "", LONGEST_THREAD, "The thread")
+    _check_size(chat.get("subject") or "", MOST_SUBJECT, "The subject")
     return SaveRequest(
         dialect=dialect,
         with_=with_,
         start=start,
-        thread=(chat.get("thread") or "").strip(" \t\r\n") or None,
+        thread=thread,
         subject=chat.get("subject"),
         links=found.links,
         form=found.form,
@@ -154,21 +161,27 @@ def _form(chat: _Chat, element: etree._Element) -> None:
         return
     content = _canonical(element)
     _check_size(content, MOST_FORM, "A form")
-    chat.form = Form(content, xmlenc.names_in(content))
+    names = xmlenc.names_in(content)
+    _check_names(names)
+    chat.form = Form(content, names)
 
 
 def _data(chat: _Chat, element: etree._Element) -> None:
     """EncryptedData: opaque, ciphertext and all (XEP-0241 2)."""
     content = _canonical(element)
     _check_size(content, policy.MOST_CONTENT, "An EncryptedData")
-    chat.items.append(Upload(content, encrypted=True, key_names=xmlenc.names_in(content)))
+    names = xmlenc.names_in(content)
+    _check_names(names)
+    chat.items.append(Upload(content, encrypted=True, key_names=names))
 
 
 def _key(chat: _Chat, element: etree._Element) -> None:
     """EncryptedKey: opaque, but for the names in it."""
     content = _canonical(element)
     _check_size(content, MOST_FORM, "An EncryptedKey")
-    chat.keys.append(xmlenc.uploaded_key(content))
+    key = xmlenc.uploaded_key(content)
+    _check_names((key.key_name, *key.recipients))
+    chat.keys.append(key)
 
 
 #: Local name in the archive's namespace, or whole name of others -> what reads it.
@@ -196,4 +209,9 @@ def _escaped(text: str) -> str:
 
 def _check_size(content: str, most: int, what: str) -> None:
     if len(content.encode()) > most:
-        raise NotAcceptable(f"{what} is larger than {most // 1024} KiB.")
+        raise NotAcceptable(f"{what} has more than {most} octets.")
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        _check_size(name, MOST_NAME, "The name of a key")

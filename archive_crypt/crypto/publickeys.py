@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from archive_crypt.errors import UnusableKey
 
 MINIMUM_BITS, MAXIMUM_BITS = 2048, 8192
-LONGEST_NAME = 1023  # characters
+LONGEST_NAME = 512  # octets: it is indexed
 
 _LONGEST_INPUT = 2048  # octets; 8192 bits take 1025, the rest allows for leading zeros
 _FERMAT_STEPS = 100
@@ -92,8 +92,8 @@ def _judged(n: int, e: int, name: str | None, minimum_bits: int) -> PublicKey:
 
 
 def _judge_name(name: str | None) -> None:
-    if name and len(name) > LONGEST_NAME:
-        raise UnusableKey(f"The name of a key is longer than {LONGEST_NAME} characters.")
+    if name and len(name.encode(errors="replace")) > LONGEST_NAME:
+        raise UnusableKey(f"The name of a key is longer than {LONGEST_NAME} octets.")
     if any(c in _REFUSED_CHARACTERS or unicodedata.category(c) in _REFUSED_CATEGORIES for c in name or ""):
         raise UnusableKey("The name of a key holds a control character.")
 

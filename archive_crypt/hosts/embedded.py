@@ -34,7 +34,7 @@ from archive_crypt.hosts.sasl import Accounts
 from archive_crypt.hosts.seam import ArchivePlug, Seam
 from archive_crypt.hosts.services import Services
 from archive_crypt.hosts.sessions import Session, Sessions
-from archive_crypt.hosts.wire import NS_CLIENT, address, bare, refusal, render
+from archive_crypt.hosts.wire import NS_CLIENT, NS_DELAY, address, bare, refusal, render
 from archive_crypt.model import Direction, Micros
 
 log = Logger()
@@ -195,6 +195,7 @@ class EmbeddedServer(ServerFactory):
         if to is None:
             to = bare(session.jid)
             message["to"] = to.full()  # RFC 6120 10.3.1
+        _strip_delays(message, self.domain)
         refused, copies = "", []
         try:
             copies = self._messages.recipients(message, to)
@@ -261,6 +262,19 @@ def _stamp(stanza: Element, sender: JID) -> None:
         if not known:
             raise StreamError("invalid-from")
     stanza["from"] = sender.full()
+
+
+def _strip_delays(message: Element, domain: str) -> None:
+    """Only the server says what the server delayed (XEP-0203 5): archives and clients believe it."""
+    message.children[:] = [
+        child
+        for child in message.children
+        if not (
+            isinstance(child, Element)
+            and (child.uri, child.name) == (NS_DELAY, "delay")
+            and child.getAttribute("from") == domain
+        )
+    ]
 
 
 def _recipient(stanza: Element) -> JID | None:

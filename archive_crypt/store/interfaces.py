@@ -317,6 +317,10 @@ class Storage(Protocol):
     All may fail with StorageUnavailable (try again) or StorageRefused (never will do).
     """
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether what the last `apply` failed with leaves open if its changes were made."""
+
     def apply(self, changes: Sequence[Change], again: bool = False) -> Deferred[list[Outcome]]:
         """Make all of `changes` durable, in order, or none of them; what became of each.
 

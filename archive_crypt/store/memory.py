@@ -48,6 +48,10 @@ class MemoryStorage:
         self._owners: dict[str, Owned] = {}
         self._last: tuple[list[Change], list[Outcome]] | None = None
 
+    @property
+    def uncertain(self) -> bool:
+        return False
+
     def apply(self, changes: Sequence[Change], again: bool = False) -> Deferred[list[Outcome]]:
         if again and self._last is not None and self._last[0] == list(changes):
             last = self._last

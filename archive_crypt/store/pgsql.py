@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from archive_crypt.deferreds import follow
 from archive_crypt.errors import ArchiveError, StorageRefused, StorageUnavailable
 from archive_crypt.model import Collection, Micros, Page, PlainItem, Preferences, Window, WrappedKey
 from archive_crypt.store import reads, removals, settled
@@ -34,6 +35,14 @@ T = TypeVar("T")
 #: Seconds: a client gives up after 30.
 _CONNECT_TIMEOUT = 5
 _STATEMENT_TIMEOUT = 20
+
+#: A database that vanished without a word is found to be away in half a minute.
+_ALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 #: Failures that a second try may heal: the connection, serialization, deadlock, resources. A
 #: statement that took too long (57014) would take as long again.
@@ -69,11 +78,22 @@ class PgStorage:
         self._most_tries = readers + 1
         self._writer = self._pool(dsn, reactor, 1, readonly=False)
         self._readers = self._pool(dsn, reactor, readers, readonly=True)
+        #: Of its own: a VACUUM can take long, and nobody should wait for it.
+        self._sweeper = self._pool(dsn, reactor, 1, readonly=False, patient=True)
+        self._sweeping: Deferred[None] | None = None
+        self._sweep_again = False
+
+    @property
+    def uncertain(self) -> bool:
+        return self._rows.uncertain
 
     def close(self) -> None:
-        """Close all connections; what runs is waited for."""
+        """Close all connections; what runs is waited for, but for a VACUUM, which is cut short."""
+        for connection in list(self._sweeper.connections.values()):
+            connection.cancel()
         self._writer.close()
         self._readers.close()
+        self._sweeper.close()
 
     def apply(self, changes: Sequence[Change], again: bool = False) -> Deferred[list[Outcome]]:
         return self._run(self._writer, self._rows.apply, changes, again)
@@ -107,18 +127,23 @@ class PgStorage:
         return self._run(self._writer, removals.forget, before, limit)
 
     def vacuum(self) -> Deferred[None]:
-        d: Deferred[None] = self._writer.runWithConnection(self._vacuum)
-        return d.addErrback(self._translate)
+        """One after the other; those asked for while one runs are done as one."""
+        if self._sweeping is not None:
+            self._sweep_again = True
+            return follow(self._sweeping)
+        self._sweeping = Deferred()
+        d: Deferred[None] = self._sweeper.runWithConnection(_vacuum)
+        return d.addErrback(self._translate).addBoth(self._swept)
 
-    # Each runs in a thread of its pool.
-
-    def _vacuum(self, connection: Any) -> None:
-        connection.rollback()
-        connection.set_session(autocommit=True)  # VACUUM runs in no transaction
-        try:
-            connection.cursor().execute("VACUUM item")
-        finally:
-            connection.set_session(autocommit=False)
+    def _swept(self, result: Any) -> Any:
+        over, self._sweeping = self._sweeping, None
+        again, self._sweep_again = self._sweep_again, False
+        assert over is not None  # noqa: S101 - it was made when this began
+        if again:
+            self.vacuum().addBoth(lambda _: None).chainDeferred(over)
+        else:
+            over.callback(None)
+        return result
 
     @inlineCallbacks
     def _read(self, twin: Callable[..., T], *args: Any) -> Generator[Deferred[T], T, T]:
@@ -148,12 +173,12 @@ class PgStorage:
         self.log.error("the database refused a change: {kind}", kind=_kind(error))
         raise StorageRefused from None
 
-    def _pool(self, dsn: str, reactor: Any, size: int, *, readonly: bool) -> Any:
+    def _pool(self, dsn: str, reactor: Any, size: int, *, readonly: bool, patient: bool = False) -> Any:
         def opened(connection: Any) -> None:
             level = "REPEATABLE READ" if readonly else "READ COMMITTED"
             connection.set_session(isolation_level=level, readonly=readonly)
             with connection.cursor() as cursor:
-                cursor.execute(f"SET statement_timeout = '{_STATEMENT_TIMEOUT}s'")
+                cursor.execute(f"SET statement_timeout = '{0 if patient else _STATEMENT_TIMEOUT}s'")
             connection.commit()
 
         return _Pool(  # type: ignore[no-untyped-call]
@@ -165,7 +190,17 @@ class PgStorage:
             cp_openfun=opened,
             connect_timeout=_CONNECT_TIMEOUT,
             application_name="archive_crypt",
+            **_ALIVE,
         )
+
+
+def _vacuum(connection: Any) -> None:
+    connection.rollback()
+    connection.set_session(autocommit=True)  # VACUUM runs in no transaction
+    try:
+        connection.cursor().execute("VACUUM item")
+    finally:
+        connection.set_session(autocommit=False)
 
 
 def _may_pass(error: Any) -> bool:

@@ -64,6 +64,11 @@ class Rows:
             DeleteKeys: removals.delete_keys,
         }
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether the last batch reached its COMMIT, whatever became of that."""
+        return self._last is not None
+
     def apply(self, cursor: Any, changes: Sequence[Change], again: bool) -> list[Outcome]:
         """Make all of `changes`, in order. `again`: the last ones, which may have been committed."""
         if not again:

@@ -17,7 +17,19 @@ from twisted.logger import Logger
 from archive_crypt.deferreds import follow
 from archive_crypt.errors import ArchiveBusy, StorageUnavailable
 from archive_crypt.model import Item, SealedItem
-from archive_crypt.store.interfaces import Append, Change, Outcome, Reseal, Save, Storage
+from archive_crypt.store.interfaces import (
+    Append,
+    Change,
+    DeleteKeys,
+    Open,
+    Outcome,
+    Remove,
+    Reseal,
+    Save,
+    SetAuto,
+    SetPreferences,
+    Storage,
+)
 
 #: Changes and octets of one transaction at most. More owners share one COMMIT in a larger batch;
 #: beyond this size nothing is gained and the others wait longer.
@@ -32,6 +44,10 @@ _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 #: Octets a waiting change takes besides its content, roughly.
 _OVERHEAD = 512
+
+
+#: What a client waits for: told that the database is away, it can ask again.
+_REQUESTS = (Save, Remove, DeleteKeys, SetPreferences, SetAuto)
 
 
 class _Entry:
@@ -153,12 +169,12 @@ class Writer:
         return batch
 
     @inlineCallbacks
-    def _commit(self, batch: Sequence[_Entry]) -> Generator[Deferred[Any], Any, None]:
+    def _commit(self, batch: list[_Entry]) -> Generator[Deferred[Any], Any, None]:
         """Write a batch; one that is refused is halved until the offender stands alone."""
         try:
-            outcomes = yield self._persist([entry.change for entry in batch])
+            outcomes = yield self._persist(batch)
         except Exception as refusal:  # noqa: BLE001 - whatever it is, the line must go on
-            if len(batch) == 1 or isinstance(refusal, StorageUnavailable):
+            if len(batch) <= 1 or isinstance(refusal, StorageUnavailable):
                 self._fail(batch, refusal)
                 return
             for half in _halves(batch):
@@ -167,26 +183,37 @@ class Writer:
             self._settle(batch, outcomes)
 
     @inlineCallbacks
-    def _persist(self, changes: Sequence[Change]) -> Generator[Deferred[Any], Any, list[Outcome]]:
-        """Have `changes` applied, waiting for the database as long as it takes."""
+    def _persist(self, batch: list[_Entry]) -> Generator[Deferred[Any], Any, list[Outcome]]:
+        """Have a batch applied, waiting for the database as long as it takes. Requests do not wait:
+        they are taken out of it, and fail."""
         for tries in itertools.count():
+            if not batch:
+                return []
             try:
-                outcomes = yield self._storage.apply(changes, again=tries > 0)
+                outcomes = yield self._storage.apply([entry.change for entry in batch], again=tries > 0)
             except StorageUnavailable:
                 if self._abandoned:
                     raise
                 if tries:  # the first may be a deadlock: the second try is quick
-                    self._declare_unavailable()
+                    self._declare_unavailable(batch)
                 yield self._wait(_PAUSES[min(tries, len(_PAUSES) - 1)])
             else:
                 self.unavailable = False
                 return list(outcomes)
         raise AssertionError("unreachable")
 
-    def _declare_unavailable(self) -> None:
+    def _declare_unavailable(self, batch: list[_Entry]) -> None:
         self.unavailable = True
         for entry in (*self._batch, *self._queue):
             entry.release(StorageUnavailable())
+        requests = [entry for entry in self._queue if isinstance(entry.change, _REQUESTS)]
+        for entry in requests:
+            self._queue.remove(entry)
+        if not self._storage.uncertain:  # else they may have been made, and must not be said not to be
+            mine = [entry for entry in batch if isinstance(entry.change, _REQUESTS)]
+            batch[:] = [entry for entry in batch if entry not in mine]
+            requests = mine + requests
+        self._settle(requests, [StorageUnavailable()] * len(requests))
 
     def _wait(self, seconds: float) -> Deferred[None]:
         """A pause that `abandon` ends."""
@@ -215,7 +242,7 @@ class Writer:
             entry.settle(outcome)
 
 
-def _halves(batch: Sequence[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
+def _halves(batch: list[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
     """A batch in two, each in order: by owners while there are several, as changes of one owner
     can build on each other."""
     owners = list(dict.fromkeys(entry.change.owner for entry in batch))
@@ -232,6 +259,9 @@ def _halves(batch: Sequence[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
 def _content_size(change: Change) -> int:
     if isinstance(change, Append):
         return _item_size(change.item)
+    if isinstance(change, Open):
+        keys = sum(_OVERHEAD + len(key.cipher) for key in change.keys)
+        return len(change.with_) + len(change.thread or "") + keys
     if isinstance(change, Reseal):
         return sum(_OVERHEAD + _item_size(item) for item in change.items)
     if isinstance(change, Save):

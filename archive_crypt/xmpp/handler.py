@@ -151,7 +151,7 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
 
     @inlineCallbacks
     def _auto(self, request: AutoRequest) -> _Doing:
-        yield self._archiver.set_auto(self._jid, request)
+        yield self._archiver.switching.set(self._jid, request)
         return _Answer()
 
     @inlineCallbacks
@@ -162,7 +162,7 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
     @inlineCallbacks
     def _list(self, request: ListRequest) -> _Doing:
         page = yield self._management.list(self._owner, request)
-        return _Answer(answers.list_answer(request.dialect, page))
+        return _Answer(answers.list_answer(request.dialect, page, backwards=request.page.before is not None))
 
     @inlineCallbacks
     def _retrieve(self, request: RetrieveRequest) -> _Doing:
@@ -210,7 +210,7 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
     def _set_preferences(self, request: PreferencesSet) -> _Doing:
         self._archiver.wishes.check(self._jid, request)
         if request.auto is not None:
-            yield self._archiver.set_auto(self._jid, stanzas.read_auto(request.dialect, request.auto))
+            yield self._archiver.switching.set(self._jid, stanzas.read_auto(request.dialect, request.auto))
         changes = yield self._archiver.wishes.set(self._jid, request)
         return self._changed(changes)
 

@@ -61,13 +61,13 @@ def test_openpgp_stays():
         "<message><body>encrypted</body><openpgp xmlns='urn:xmpp:openpgp:0'>QUJD</openpgp>"
         "<encryption xmlns='urn:xmpp:eme:0' namespace='urn:xmpp:openpgp:0'/><store xmlns='urn:xmpp:hints'/></message>"
     )
-    assert "<openpgp xmlns='urn:xmpp:openpgp:0'>QUJD</openpgp>" in kept
+    assert '<openpgp xmlns="urn:xmpp:openpgp:0">QUJD</openpgp>' in kept
     assert "urn:xmpp:eme:0" in kept
     assert "hints" not in kept
 
 
 def test_no_markup_in_namespaces():
-    """A namespace that holds markup, which domish writes unescaped, is not archived at all."""
+    """What has a namespace that holds markup, which domish writes unescaped, is not archived at all."""
     evil = "u'/&gt;&lt;/to&gt;&lt;from&gt;&lt;body&gt;forged&lt;/body&gt;&lt;/from&gt;&lt;to&#10;a='"
     kept = content(
         f'<message><body>real</body><x xmlns="{evil}"/><y xmlns:p="{evil}" p:z="1"/>'
@@ -75,6 +75,26 @@ def test_no_markup_in_namespaces():
         SaveMode.MESSAGE,
     )
     assert kept == "<to><body>real</body></to>"
+
+
+def test_no_markup_in_default_namespaces():
+    """Nor does a default namespace that an element declares and does not use itself."""
+    evil = "x'/>\t</from><to><body>forged</body></to><from><a\tb='"
+    message = element("<message><body>real</body></message>")
+    child = message.addElement(("urn:xmpp:openpgp:0", "openpgp"))
+    child.defaultUri = evil
+    child.addElement((None, "inner"))
+    kept = items.content(message, Direction.FROM, SaveMode.BODY)
+    assert [etree.QName(one).localname for one in etree.fromstring(kept)] == ["body", "openpgp"]
+
+
+def test_prefixes_that_meet():
+    """Attributes of two namespaces keep apart, whatever prefixes domish had for them."""
+    kept = content(
+        "<message xmlns:q='urn:1'><body>x</body><x xmlns='urn:x' xmlns:xn0='urn:2' q:a='1' xn0:a='2'/></message>",
+        SaveMode.MESSAGE,
+    )
+    assert etree.fromstring(kept)[1].attrib == {"{urn:1}a": "1", "{urn:2}a": "2"}
 
 
 def test_room_nickname():

@@ -1,0 +1,143 @@
+"""Turning automatic archiving on and off (XEP-0136 7, XEP-0241 3), and the public keys it encrypts for:
+those supplied with ``<auto/>``, and those that users publish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
+
+from lxml import etree
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.jid import JID
+from twisted.words.xish import domish
+
+from archive_crypt.core import preferences, published
+from archive_crypt.core.stanzas import MOST_KEYS, AutoRequest
+from archive_crypt.crypto import publickeys
+from archive_crypt.crypto.publickeys import PublicKey
+from archive_crypt.deferreds import follow, kind
+from archive_crypt.errors import (
+    ArchiveError,
+    LoggingRequired,
+    NotImplementedHere,
+    NoUsableKey,
+    StorageUnavailable,
+    UnusableKey,
+)
+from archive_crypt.model import Automatic, AutoState, Micros, PublishedKey, SuppliedKey
+from archive_crypt.owners import REQUIRED, Owner
+from archive_crypt.recorder import Recorder
+from archive_crypt.store.interfaces import SetAuto, SetPublished
+from archive_crypt.wishes import unsupported
+from archive_crypt.works import Works
+
+
+class Switching:
+    """The switches of all users who are here; `owners` by bare JID."""
+
+    log = Logger()
+
+    def __init__(self, works: Works, owners: Mapping[str, Owner], now: Callable[[], Micros]) -> None:
+        self._works = works
+        self._owners = owners
+        self._now = now
+
+    def set(self, jid: JID, request: AutoRequest) -> Deferred[None]:
+        """Do as ``<auto/>`` says on the stream `jid`; fires when it holds and is durable.
+
+        :raises NotImplementedHere: it is not offered, or encryption is not, or the user prefers a
+            save mode that cannot be recorded.
+        :raises LoggingRequired: it would turn off what the operator requires.
+        :raises NoUsableKey: there is no key to encrypt for, or one that cannot be used.
+        """
+        owner = self._owners[jid.userhost()]
+        recorder = owner.recorders[jid.full()]
+        return recorder.lock.run(self._set_auto, owner, recorder, request)
+
+    def publish(self, jid: JID, nodes: Mapping[str, Sequence[domish.Element]]) -> SetPublished:
+        """Use the keys that the user `jid` (bare) publishes, as far as they can be used; what is to be
+        kept of them."""
+        settings = self._works.settings
+        trees = {node: [_tree(element) for element in elements] for node, elements in nodes.items()}
+        keys = []
+        for found in published.read(jid.full(), trees, openpgp=settings.openpgp_keys)[:MOST_KEYS]:
+            key = found.key
+            try:
+                public = publickeys.from_numbers(
+                    key.modulus, key.exponent, key.name, minimum_bits=settings.minimum_bits
+                )
+            except UnusableKey:
+                continue
+            keys.append(PublishedKey(public.name, public.der, found.begin, found.end))
+        owner = self._owners.get(jid.full())
+        if owner is not None:
+            owner.publish(keys)
+            owner.adjust(self._now()).addErrback(self._log_failure)
+        return SetPublished(jid.full(), tuple(keys))
+
+    @inlineCallbacks
+    def _set_auto(
+        self, owner: Owner, recorder: Recorder, request: AutoRequest
+    ) -> Generator[Deferred[Any], Any, None]:
+        yield follow(recorder.known)
+        self._may_set_auto(owner, request)
+        if not recorder.ready or (request.encrypt and self._works.writer.unavailable):
+            raise StorageUnavailable
+        keys = self._judged_keys(owner, recorder, request) if request.encrypt else ()
+        supplied = tuple(SuppliedKey(key.name, key.der) for key in keys)
+        auto = AutoState(request.save, request.encrypt, request.dialect.namespace, supplied)
+        before = recorder.auto, recorder.keys, recorder.lasting
+        recorder.set(auto, keys, lasting=request.lasting)
+        try:
+            yield owner.adjust(self._now())
+            if request.lasting:
+                yield self._works.writer.submit(SetAuto(recorder.owner, auto))
+        except ArchiveError:  # the client will be told that nothing changed
+            recorder.set(*before[:2], lasting=before[2])
+            owner.adjust(self._now()).addErrback(self._log_failure)
+            raise
+
+    def _may_set_auto(self, owner: Owner, request: AutoRequest) -> None:
+        settings = self._works.settings
+        if settings.automatic is Automatic.OFF:
+            raise NotImplementedHere("Automatic archiving is not offered here.")
+        if settings.automatic in REQUIRED and not request.save:
+            raise LoggingRequired
+        if settings.automatic is Automatic.ALLOWED and request.save:
+            wanted = preferences.all_modes(preferences.without_lapsed(owner.preferences, self._now()))
+            if wanted & unsupported(settings):
+                raise NotImplementedHere("Your preferences save more of a message than can be recorded.")
+
+    def _judged_keys(self, owner: Owner, recorder: Recorder, request: AutoRequest) -> tuple[PublicKey, ...]:
+        """The keys supplied to encrypt for, now or by this stream before; published ones come beside."""
+        settings = self._works.settings
+        if not settings.encryption:
+            raise NotImplementedHere("Encryption is not offered here.")
+        keys = dict.fromkeys(
+            publickeys.from_numbers(key.modulus, key.exponent, key.name, minimum_bits=settings.minimum_bits)
+            for key in request.keys
+        )
+        names = [key.name for key in keys]
+        if len(set(names)) < len(names):
+            raise UnusableKey("Two different public keys are supplied under one name.")
+        if not keys and recorder.encrypting and recorder.keys:
+            return recorder.keys
+        if not keys and not owner.published(self._now()):
+            raise NoUsableKey
+        self._works.keyring.destroy(self._works.keyring.create(settings.seal_algorithm))
+        return tuple(keys)
+
+    def _log_failure(self, failure: Failure) -> None:
+        self.log.error("recording could not be adjusted: {kind}", kind=kind(failure))
+
+
+def _tree(element: domish.Element) -> etree._Element:
+    """What a user published, as lxml has it; what lxml will not have holds no key."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    try:
+        return etree.fromstring(element.toXml(), parser)
+    except (etree.XMLSyntaxError, RecursionError, ValueError):
+        return etree.Element("unreadable")
