@@ -10,12 +10,13 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES = setup.cfg setup.py $(shell find archive_crypt twisted sql -name '*.py' -o -name '*.sql')
 
-.PHONY: help demo test run bench lint clean
+.PHONY: help demo test conformance run bench lint clean
 
 help:
 	@echo "make demo    watch two clients talk, and the archive that cannot read them"
 	@echo "make test    all tests"
 	@echo "make run     the same server, staying up (PORT=$(PORT) DATA=$(DATA))"
+	@echo "make conformance   which clause of the standards is proved by which test"
 	@echo "make bench   the figures of README, measured here"
 	@echo "make lint    ruff and mypy"
 
@@ -27,6 +28,9 @@ run: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+conformance: $(VENV)/.test
+	$(BIN)/python -m tests.conformance
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench
