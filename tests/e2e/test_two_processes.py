@@ -88,6 +88,7 @@ async def test_a_preference_holds_everywhere_at_once(service, other, login):
     here, there = await login(service, "romeo"), await login(other, "romeo", "elsewhere")
     await there.record(encrypt=False)
     await there.says(JULIET, "to be kept")
+    assert len(await there.collections()) == 1  # now it is written
     answer = await here.ask(NO_MORE, "set")
     assert answer.get("type") == "result"
     await there.says(JULIET, "not to be kept")
