@@ -16,7 +16,7 @@ from twisted.internet import defer, reactor
 
 from archive_crypt.hosts.postgres import EmbeddedPostgres
 from archive_crypt.store.migrate import migrate
-from bench import floor
+from bench import floor, streams
 from bench.archive import Bench
 
 
@@ -68,6 +68,10 @@ def _measure(dsn, options):
     _row("CPU s per 1000 messages: archive", found, lambda f: f"{f['own']:.3f}")
     _row("CPU s per 1000 messages: PostgreSQL", found, lambda f: f"{f['database']:.3f}")
     _row("octets on disk a message", found, lambda f: f"{f['octets']:.0f}")
+    bench = Bench(dsn, reactor, _postmaster(dsn))
+    rate = yield streams.record(bench, options.messages // 4, 10)
+    yield bench.close()
+    print(f"through 20 client streams of the embedded host, both sides archived: {rate:,.0f} copies/s")
     print(f"memory an open sealed collection ({options.collections} open), octets: {octets:,.0f}")
 
 

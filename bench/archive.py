@@ -14,7 +14,7 @@ from twisted.internet import defer
 from twisted.words.protocols.jabber.jid import JID
 
 from archive_crypt.archiver import Archiver
-from archive_crypt.conversations import Works
+from archive_crypt.conversations import MOST_OPEN
 from archive_crypt.core.dialect import F
 from archive_crypt.core.stanzas import AutoRequest
 from archive_crypt.core.xmlenc import RSAKeyValue
@@ -23,6 +23,7 @@ from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.model import Direction, Settings
 from archive_crypt.store.pgsql import PgStorage
 from archive_crypt.store.writer import Writer
+from archive_crypt.works import Works
 from bench.load import messages
 
 #: Messages on their way at once: a server does not wait for one before it takes the next.
@@ -64,7 +65,7 @@ class Bench:
         self.jids = [JID(f"user{n}@montague.lit/x") for n in range(count)]
         yield defer.gatherResults([self.archiver.stream_opened(jid) for jid in self.jids])
         request = AutoRequest(F, True, True, False, (self.key,))
-        yield defer.gatherResults([self.archiver.set_auto(jid, request) for jid in self.jids])
+        yield defer.gatherResults([self.archiver.switching.set(jid, request) for jid in self.jids])
 
     @defer.inlineCallbacks
     def record(self, count: int, owners: int):
@@ -86,10 +87,12 @@ class Bench:
     @defer.inlineCallbacks
     def open_collections(self, count: int):
         """Octets of memory for each of `count` sealed collections that are open at once."""
-        yield self.streams(1)
+        owners = -(-count // MOST_OPEN)
+        yield self.streams(owners)
         yield self._one_each("warm", 2000)  # what is made once is not counted
-        self.archiver.stream_closed(self.jids[0])
-        yield self.streams(1)
+        for jid in self.jids:
+            self.archiver.stream_closed(jid)
+        yield self.streams(owners)
         gc.collect()
         before = _resident()
         yield self._one_each("someone", count)
@@ -98,19 +101,19 @@ class Bench:
 
     @defer.inlineCallbacks
     def _one_each(self, name, count):
-        """A message from each of `count` peers, a few at a time."""
+        """A message from each of `count` peers, a few at a time, to the owners in turn."""
         for start in range(0, count, 100):
             part = messages(min(100, count - start), 1)
             for number, message in enumerate(part, start):
                 message["from"] = f"{name}{number}@capulet.lit/chamber"
-            yield self._flood(part, to=0)
+            yield self._flood(part, first=start)
 
     @defer.inlineCallbacks
     def close(self):
         yield self.archiver.close()
         self.storage.close()
 
-    def _flood(self, load, to=None):
+    def _flood(self, load, first=0):
         done, state = defer.Deferred(), {"sent": 0, "back": 0}
 
         def back(_):
@@ -124,7 +127,7 @@ class Bench:
                     break
                 number = state["sent"]
                 state["sent"] += 1
-                self._hand_over(number if to is None else to, load[number]).addCallback(back)
+                self._hand_over(first + number, load[number]).addCallback(back)
             if state["sent"] < len(load):
                 self.reactor.callLater(0, burst)
 
