@@ -7,6 +7,7 @@ from __future__ import annotations
 from twisted.words.xish import domish
 
 from archive_crypt.conversations import Conversations
+from archive_crypt.core import policy
 from archive_crypt.core.conversation import Peer
 from archive_crypt.core.negotiation import Negotiations, Verdict
 from archive_crypt.model import Direction
@@ -30,6 +31,8 @@ class OffTheRecord:
 
         From the offer on, a thread stands in collections of its own, so that these can go.
         """
+        if self._negotiations.idle and not policy.may_negotiate(message):
+            return False, None
         verdict = self._negotiations.saw(message, direction, peer.key)
         key, remove = (peer.key, peer.thread), None
         if verdict is Verdict.OFFERED:

@@ -174,6 +174,11 @@ class Negotiations:
             return Verdict.ON
         return Verdict.OFFERED if session.offers and not was_offered else Verdict.NOTHING
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is negotiated or agreed, so that only a form can mean anything."""
+        return not self._agreed and not self._offered
+
     def forbids(self, peer_key: str, thread: str | None) -> bool:
         """Whether a thread is off the record; None is that of all messages without thread."""
         return _key(peer_key, thread) in self._agreed

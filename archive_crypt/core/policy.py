@@ -116,6 +116,11 @@ def is_room_private(message: domish.Element) -> bool:
     return any(child.uri == _MUC_USER and child.name == "x" for child in tree.children(message))
 
 
+def may_negotiate(message: domish.Element) -> bool:
+    """Whether a message can be one that negotiates a session: quickly told, of every message."""
+    return any(child.uri == _FEATURE_NEG for child in tree.children(message))
+
+
 def session_form(child: domish.Element) -> domish.Element | None:
     """The data form of a message's `child` that negotiates a session (XEP-0155); None for others."""
     if child.uri != _FEATURE_NEG or child.name != "feature":

@@ -4,7 +4,7 @@ differs between two states of them. No XML: that is `prefstanzas`'.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from archive_crypt.model import (
@@ -24,6 +24,7 @@ METHODS = ("auto", "local", "manual")
 
 #: From nothing to all: a mode that is further on saves more.
 ORDER = (SaveMode.FALSE, SaveMode.BODY, SaveMode.MESSAGE, SaveMode.STREAM)
+_RANK = {mode: rank for rank, mode in enumerate(ORDER)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,10 @@ def matches(pattern: str, exact: bool, jid: str) -> bool:
     return not exact and pattern in (bare, bare.rpartition("@")[2])
 
 
-def item_for(items: Iterable[ContactModes], jid: str) -> ContactModes | None:
+def item_for(items: Sequence[ContactModes], jid: str) -> ContactModes | None:
     """The most specific item that matches: full JID before bare JID before domain."""
+    if not items:
+        return None
     found = [item for item in items if matches(item.jid, item.exact, jid)]
     return max(found, key=lambda item: ("/" in item.jid, "@" in item.jid, item.exact), default=None)
 
@@ -83,12 +86,12 @@ def expire(preferences: Preferences, jid: str) -> int | None:
 
 def least(mode: SaveMode, other: SaveMode) -> SaveMode:
     """The one of two modes that saves less."""
-    return min(mode, other, key=ORDER.index)
+    return min(mode, other, key=_RANK.__getitem__)
 
 
 def most(mode: SaveMode, other: SaveMode) -> SaveMode:
     """The one of two modes that saves more."""
-    return max(mode, other, key=ORDER.index)
+    return max(mode, other, key=_RANK.__getitem__)
 
 
 def all_modes(preferences: Preferences) -> set[SaveMode]:
@@ -116,7 +119,7 @@ def all_methods(preferences: Preferences) -> tuple[tuple[str, Use], ...]:
 
 def without_lapsed(preferences: Preferences, now: Micros) -> Preferences:
     """The same without the sessions whose time is over."""
-    if all(session.until > now for session in preferences.sessions):
+    if not preferences.sessions or all(session.until > now for session in preferences.sessions):
         return preferences
     return replace(preferences, sessions=tuple(s for s in preferences.sessions if s.until > now))
 
