@@ -85,7 +85,8 @@ class Open:
 
     If the owner already has (`with_`, `start`), the start is bumped by whole milliseconds, to
     less than a second later. `parent`: the thread its own one came from (XEP-0201): the latest
-    collection with the same bare JID and that thread becomes its ``<previous/>``.
+    collection with the same bare JID and that thread, if it does not begin later, becomes its
+    ``<previous/>``.
     """
 
     owner: str

@@ -78,6 +78,7 @@ def _open(owned: Owned, change: Open) -> Outcome:
         if change.parent is not None
         and other.shown.thread == change.parent
         and bare(other.shown.with_) == bare(change.with_)
+        and other.shown.start <= start
     ]
     if parents:
         kept.links["previous"] = Link(*parents[-1])

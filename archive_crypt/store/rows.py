@@ -131,9 +131,9 @@ class Rows:
         placed = [
             ((owners[o.owner].id, o.collection), o, start) for o, start in zip(opens, starts, strict=True)
         ]
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for (owner, collection), o, start in placed:
-            before = _parent(cursor, owner, o) if o.parent else (None, None)
+            before = _parent(cursor, owner, o, start, rows) if o.parent else (None, None)
             rows.append((owner, collection, o.with_, start, o.thread, o.key_name is not None, *before))
         execute_values(
             cursor,
@@ -270,11 +270,20 @@ def _free_starts(cursor: Any, owners: Mapping[str, Locked], opens: Sequence[Open
     return starts
 
 
-def _parent(cursor: Any, owner: int, change: Open) -> tuple[str | None, Micros | None]:
-    """The collection that holds the thread from which this one's branched off (XEP-0201)."""
+def _parent(
+    cursor: Any, owner: int, change: Open, start: Micros, new: Sequence[tuple[Any, ...]]
+) -> tuple[str | None, Micros | None]:
+    """The collection that holds the thread from which this one's branched off (XEP-0201). `new`: rows
+    of the same batch, not inserted yet."""
+    bare = change.with_.partition("/")[0]
     cursor.execute(
-        "SELECT with_, start FROM collection WHERE owner = %s AND bare = %s AND thread = %s AND start <= %s"
-        " ORDER BY start DESC, id DESC LIMIT 1",
-        (owner, change.with_.partition("/")[0], change.parent, change.start),
+        "SELECT start, id, with_ FROM collection WHERE owner = %s AND bare = %s AND thread = %s"
+        " AND start <= %s ORDER BY start DESC, id DESC LIMIT 1",
+        (owner, bare, change.parent, start),
     )
-    return cursor.fetchone() or (None, None)
+    found = cursor.fetchall()
+    for of, id_, with_, began, thread, *_ in new:
+        if (of, with_.partition("/")[0], thread) == (owner, bare, change.parent) and began <= start:
+            found.append((began, id_, with_))
+    began, _, with_ = max(found, default=(None, None, None))
+    return with_, began

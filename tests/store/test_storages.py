@@ -378,6 +378,16 @@ async def test_parent_thread(storage):
 
 
 @ensureDeferred
+async def test_parent_thread_of_one_batch(storage):
+    """A parent thread's collection is found that is opened by the same batch, one later by none."""
+    await storage.apply([opened(1, start=START + 9, thread="t1")])
+    await storage.apply([opened(2, start=START, thread="t1"), opened(3, start=START + 1, parent="t1")])
+    assert (await paged(storage, start=START + 1)).links == {"previous": Link(CHAMBER, START)}
+    await storage.apply([opened(4, start=START - 1, parent="t1")])
+    assert (await paged(storage, start=START - 1)).links == {}
+
+
+@ensureDeferred
 async def test_auto_setting(storage):
     """The lasting auto setting is kept with its keys, and replaced as a whole."""
     keys = (SuppliedKey("laptop", b"\x30\x00der"), SuppliedKey("phone", b"\x30\x01"))
