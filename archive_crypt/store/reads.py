@@ -27,7 +27,7 @@ from archive_crypt.model import (
 from archive_crypt.store import settled
 from archive_crypt.store.interfaces import MOST_PAGE, CollectionPage, ListFilter, Modification
 from archive_crypt.store.removals import matching
-from archive_crypt.store.sql import COLLECTION
+from archive_crypt.store.sql import COLLECTION, asked
 from archive_crypt.store.uploads import FORM
 
 _OWNER = "(SELECT id FROM owner WHERE jid = %s)"
@@ -71,11 +71,11 @@ def keys(
         " AND EXISTS (SELECT 1 FROM encrypted_key k WHERE k.owner = c.owner AND k.collection = c.id"
         " AND k.recipient = ANY(%s))"
     )
-    found = _collections(cursor, f"c.owner = {_OWNER}{having}", (owner, list(recipients)), window)
+    found = _collections(cursor, f"c.owner = {_OWNER}{having}", (owner, asked(recipients)), window)
     cursor.execute(
         "SELECT DISTINCT collection, name, recipient, algorithm, cipher FROM encrypted_key"
         f" WHERE owner = {_OWNER} AND collection = ANY(%s) AND recipient = ANY(%s) ORDER BY name, recipient",
-        (owner, [collection.id for collection in found.items], list(recipients)),
+        (owner, [collection.id for collection in found.items], asked(recipients)),
     )
     wrapped: dict[int, list[WrappedKey]] = {}
     for collection, *key in cursor.fetchall():
@@ -178,7 +178,7 @@ def _keys(
     cursor.execute(
         "SELECT DISTINCT name, recipient, algorithm, cipher FROM encrypted_key"
         " WHERE owner = %s AND name = ANY(%s) AND (%s OR recipient = ANY(%s)) ORDER BY name, recipient",
-        (owner, list(names), not recipients, list(recipients)),
+        (owner, list(names), not recipients, asked(recipients)),
     )
     for name, *key in cursor.fetchall():
         _add(wrapped[name], _key(name, *key))

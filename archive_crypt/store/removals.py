@@ -4,7 +4,6 @@ tombstones that tell replicas.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from archive_crypt.errors import NoSuchCollection, WouldLoseData
@@ -80,20 +79,21 @@ def delete_keys(cursor: Any, owner: Locked, change: DeleteKeys) -> int:
     if known is None:
         raise NoSuchCollection
     place = (owner.id, known.id)
+    recipients = sql.asked(change.recipients)
     cursor.execute(
-        f"SELECT DISTINCT name, {_DIGEST} FROM encrypted_key"
+        f"SELECT DISTINCT name, {_DIGEST}, CASE WHEN algorithm <> '' THEN recipient END FROM encrypted_key"
         " WHERE owner = %s AND collection = %s AND recipient = ANY(%s)",
-        (*place, list(change.recipients)),
+        (*place, recipients),
     )
     doomed = cursor.fetchall()
     if not doomed:
         return 0
-    these = (change.recipients, [bytes(digest) for _, digest in doomed])
-    if change.guard and _orphans(cursor, place, [name for name, _ in doomed], these):
+    these = (recipients, [bytes(digest) for _, digest, _ in doomed])
+    if change.guard and _orphans(cursor, place, [name for name, *_ in doomed], these):
         raise WouldLoseData
     cursor.execute(
         f"DELETE FROM encrypted_key WHERE owner = %s AND collection = %s AND {_THESE}",
-        (*place, *map(list, these)),
+        (*place, *these),
     )
     uploads.refresh_crypt(cursor, place)
     sql.bump_one(cursor, place)
@@ -110,15 +110,13 @@ def forget(cursor: Any, before: Micros, limit: int) -> int:
     return int(cursor.rowcount)
 
 
-def _orphans(
-    cursor: Any, place: Place, names: list[str], these: tuple[Sequence[str], Sequence[bytes]]
-) -> set[str]:
+def _orphans(cursor: Any, place: Place, names: list[str], these: tuple[list[str], list[bytes]]) -> set[str]:
     """The data keys in use that no EncryptedKey of the owner would be left for without `these`."""
     owner, collection = place
     cursor.execute(
         "SELECT DISTINCT name FROM encrypted_key WHERE owner = %s AND name = ANY(%s)"
         f" AND NOT (collection = %s AND {_THESE})",
-        (owner, names, collection, *map(list, these)),
+        (owner, names, collection, *these),
     )
     left = {name for (name,) in cursor.fetchall()}
     cursor.execute(

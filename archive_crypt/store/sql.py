@@ -172,6 +172,12 @@ def taken(cursor: Any, owner: int, with_: str, start: Micros) -> bool:
     return find(cursor, owner, with_, start) is not None
 
 
+def asked(recipients: Iterable[str]) -> list[str]:
+    """The public keys that are asked for, without "": so the rows of EncryptedKeys say that they are for
+    no one in particular."""
+    return [recipient for recipient in recipients if recipient]
+
+
 def insert_data_key(cursor: Any, place: Place, name: str, algorithm: str) -> int:
     """1 if the collection did not know this data key, else 0."""
     cursor.execute(

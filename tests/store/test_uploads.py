@@ -88,8 +88,8 @@ async def test_an_item_is_a_value(storage):
     ]
     await only(storage, save(2, JULIET, items=(data("x", "k1"), data("y", "k2", "k1"), data("z"))))
     assert list((await paged(storage, with_=JULIET)).page.items) == [
-        UploadedItem(FIRST_UPLOAD, data("x").content, ("k1",)),
-        UploadedItem(FIRST_UPLOAD + 1, data("y").content, ("k2", "k1")),
+        UploadedItem(FIRST_UPLOAD, data("x", "k1").content, ("k1",)),
+        UploadedItem(FIRST_UPLOAD + 1, data("y", "k2", "k1").content, ("k2", "k1")),
         UploadedItem(FIRST_UPLOAD + 2, data("z").content, ()),
     ]
 
@@ -115,7 +115,7 @@ async def test_beside_the_recorder_sealed(storage):
     found = await paged(storage)
     assert list(found.page.items) == [
         SealedItem(0, "k1", GCM, b"cipher"),
-        UploadedItem(FIRST_UPLOAD, data("x").content, ("k2",)),
+        UploadedItem(FIRST_UPLOAD, data("x", "k2").content, ("k2",)),
     ]
     assert found.keys == {"k1": [wrapped("k1")], "k2": [carried("k2")]}
 
