@@ -41,8 +41,8 @@ from archive_crypt.model import (
 MOST_PAGE = 128 * 1024
 
 
-#: Octets of the EncryptedKeys of one data key that are uploaded, in all collections: each page that
-#: needs it carries them all.
+#: Octets of the EncryptedKeys of one data key that are uploaded, in all collections, as often as each
+#: names public keys: each page that needs it carries them all.
 MOST_WRAPPED = 256 * 1024
 
 #: Items below this number are the recorder's, uploads begin here: neither asks for the other's.
@@ -173,8 +173,9 @@ class Save:
     keys are kept once. Version +1 if anything changes, 0 if it is new.
 
     NotAcceptable, with nothing changed, if the collection would hold both EncryptedData or
-    EncryptedKey and messages or notes in clear, or more than `most_octets` of items; or if the
-    owner would have more than MOST_WRAPPED octets of uploaded EncryptedKeys of one data key.
+    EncryptedKey and messages or notes in clear, or with these items more than `most_octets` of them;
+    or if the owner would have more than MOST_WRAPPED octets of uploaded EncryptedKeys of one of these
+    data keys.
     """
 
     owner: str
@@ -225,8 +226,8 @@ class DeleteKeys:
     Version +1 if there were any; the outcome is how many.
 
     NoSuchCollection if there is none of exactly this identity. `guard`: WouldLoseData, with
-    nothing changed, if then a data key that EncryptedData or a form of the owner names, and that
-    had an EncryptedKey, had none left in any collection.
+    nothing changed, if then a data key that EncryptedData or a form of the owner names, or that a
+    collection is sealed with, and that had an EncryptedKey, had none left in any collection.
     """
 
     owner: str

@@ -46,7 +46,7 @@ from archive_crypt.store.interfaces import (
     SetPublished,
     Terms,
 )
-from archive_crypt.store.memory_state import Kept, Owned, bare, is_crypt, is_for, matches, named, octets
+from archive_crypt.store.memory_state import Kept, Owned, bare, is_crypt, is_for, matches, needs, octets
 
 
 def make(owned: Owned, change: Change) -> Outcome:
@@ -184,7 +184,12 @@ def _too_many_keys(owned: Owned, kept: Kept, change: Save) -> bool:
     others = [key for other in owned.kept.values() if other.shown.id != kept.shown.id for key in other.keys]
     uploaded = [key for key in (*others, *kept.keys) if isinstance(key, UploadedKey)]
     return any(
-        sum(len(key.content.encode()) for key in uploaded if key.key_name == name) > MOST_WRAPPED
+        sum(
+            len(key.content.encode()) * max(1, len(key.recipients))
+            for key in uploaded
+            if key.key_name == name
+        )
+        > MOST_WRAPPED
         for name in {key.key_name for key in change.keys}
     )
 
@@ -200,7 +205,7 @@ def _save(owned: Owned, change: Save) -> Outcome:
     kept.keys += {key.content: key for key in change.keys if key.content not in known}.values()
     if is_crypt(kept) and any(isinstance(item, PlainItem) for item in kept.items.values()):
         return NotAcceptable("A collection holds either encrypted messages or messages in clear.")
-    if sum(map(octets, kept.items.values())) > change.most_octets:
+    if change.items and sum(map(octets, kept.items.values())) > change.most_octets:
         return NotAcceptable("The collection would be too large.")
     if _too_many_keys(owned, kept, change):
         return NotAcceptable("There are too many EncryptedKeys of one data key.")
@@ -217,7 +222,7 @@ def _save(owned: Owned, change: Save) -> Outcome:
 def _take_attributes(kept: Kept, change: Save) -> None:
     shown = kept.shown
     subject = shown.subject if change.subject is None else change.subject or None
-    kept.shown = dataclasses.replace(shown, thread=shown.thread or change.thread, subject=subject)
+    kept.shown = dataclasses.replace(shown, thread=shown.thread or change.thread or None, subject=subject)
     for name, link in change.links.items():
         if link is None:
             kept.links.pop(name, None)
@@ -264,7 +269,7 @@ def _remove_all(owned: Owned, gone: list[Kept]) -> int:
     # What is needed of its keys stays, with the first collection that needs it (XEP-0241 5).
     homes: dict[str, Kept] = {}
     for kept in owned.in_order():
-        for name in named(kept.items.values(), kept.form):
+        for name in needs(kept):
             homes.setdefault(name, kept)
     for key in (key for kept in gone for key in kept.keys if key.key_name in homes):
         home = homes[key.key_name]
@@ -281,7 +286,7 @@ def _delete_keys(owned: Owned, change: DeleteKeys) -> Outcome:
     gone = [key for key in kept.keys if is_for(key, change.recipients)]
     others = [key for other in owned.kept.values() if other is not kept for key in other.keys]
     lost = {key.key_name for key in gone} - {key.key_name for key in (*left, *others)}
-    needed = {name for other in owned.kept.values() for name in named(other.items.values(), other.form)}
+    needed = {name for other in owned.kept.values() for name in needs(other)}
     if change.guard and lost & needed:
         return WouldLoseData()
     if gone:

@@ -115,6 +115,11 @@ def named(items: Iterable[Item], form: Form | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def needs(kept: Kept) -> set[str]:
+    """The data keys that a collection cannot be read without, now or when the recorder goes on."""
+    return kept.key_names.union(named(kept.items.values(), kept.form))
+
+
 def octets(item: Item) -> int:
     """How large an item is."""
     return len(item.cipher if isinstance(item, SealedItem) else item.content.encode())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from typing import Any
 
 from archive_crypt.errors import NotAcceptable
-from archive_crypt.model import SECOND, Collection, EncryptedKey, Link, Micros, UploadedKey
+from archive_crypt.model import SECOND, Collection, EncryptedKey, Form, Link, Micros, UploadedKey
 from archive_crypt.store import sql
 from archive_crypt.store.interfaces import FIRST_UPLOAD, MOST_WRAPPED, Save
 from archive_crypt.store.sql import Growth, Locked, Place, Row
@@ -51,7 +52,7 @@ def _check(cursor: Any, place: Place, change: Save, growth: Growth) -> None:
     plain, crypt = _holds(cursor, place)
     plain |= any(not item.encrypted for item in change.items)
     crypt |= bool(change.keys) or any(item.encrypted for item in change.items)
-    crypt |= bool(change.form and change.form.key_names)
+    crypt |= _encrypts_form(cursor, place, change.form)
     if plain and crypt:
         raise NotAcceptable("A collection holds messages and notes in clear, or encrypted data: not both.")
     cursor.execute("SELECT octets FROM change WHERE owner = %s AND collection = %s", place)
@@ -59,26 +60,39 @@ def _check(cursor: Any, place: Place, change: Save, growth: Growth) -> None:
     if growth.octets and octets + growth.octets > change.most_octets:
         raise NotAcceptable("The collection would grow too large; begin another one.")
     if change.keys:
-        _check_keys(cursor, place[0], change.keys)
+        _check_keys(cursor, place, change.keys)
 
 
-def _check_keys(cursor: Any, owner: int, keys: tuple[UploadedKey, ...]) -> None:
-    more = Counter[str]()
-    for key in keys:
-        more[key.key_name] += len(key.content.encode())
+def _check_keys(cursor: Any, place: Place, keys: tuple[UploadedKey, ...]) -> None:
+    """Each row counts: the element is in as many as there are public keys that it names."""
+    owner, collection = place
+    octets, digests = Counter[str](), []
+    for content, key in {key.content.encode(): key for key in keys}.items():
+        octets[key.key_name] += len(content) * max(1, len(key.recipients))
+        digests.append(hashlib.sha256(content).digest())
     cursor.execute(
         "SELECT name, sum(octet_length(cipher)) FROM encrypted_key"
-        " WHERE owner = %s AND name = ANY(%s) AND algorithm = '' GROUP BY name",
-        (owner, list(more)),
+        " WHERE owner = %s AND name = ANY(%s) AND algorithm = ''"
+        " AND NOT (collection = %s AND sha256(cipher) = ANY(%s)) GROUP BY name",
+        (owner, list(octets), collection, digests),
     )
-    more.update(dict(cursor.fetchall()))
-    if any(octets > MOST_WRAPPED for octets in more.values()):
+    octets.update(dict(cursor.fetchall()))
+    if any(all_ > MOST_WRAPPED for all_ in octets.values()):
         raise NotAcceptable("There are too many EncryptedKeys of one data key; delete some first.")
 
 
+def _encrypts_form(cursor: Any, place: Place, form: Form | None) -> bool:
+    """Whether the collection's form will hold encrypted data: the new one or, without one, the old."""
+    if form is not None:
+        return bool(form.content and form.key_names)
+    cursor.execute("SELECT form_keys <> '{}' FROM collection WHERE owner = %s AND id = %s", place)
+    (encrypted,) = cursor.fetchone() or (False,)
+    return bool(encrypted)
+
+
 def _holds(cursor: Any, place: Place) -> tuple[bool, bool]:
-    """Whether a collection holds messages in clear, and whether it holds encrypted data, keys or an
-    encrypted form. One item tells for all, as they never mix."""
+    """Whether a collection holds messages in clear, and whether it holds encrypted data or keys, or is
+    sealed by the recorder; its form apart. One item tells for all, as they never mix."""
     cursor.execute(
         "SELECT at IS NOT NULL FROM item WHERE owner = %s AND collection = %s AND number >= 0 LIMIT 1", place
     )
@@ -87,7 +101,7 @@ def _holds(cursor: Any, place: Place) -> tuple[bool, bool]:
         return row[0], not row[0]
     cursor.execute(
         "SELECT 1 FROM encrypted_key WHERE owner = %s AND collection = %s"
-        " UNION ALL SELECT 1 FROM collection WHERE owner = %s AND id = %s AND form_keys <> '{}' LIMIT 1",
+        " UNION ALL SELECT 1 FROM data_key WHERE owner = %s AND collection = %s LIMIT 1",
         (*place, *place),
     )
     return False, cursor.fetchone() is not None

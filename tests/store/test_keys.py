@@ -210,6 +210,14 @@ async def test_delete_for_several(storage):
 
 
 @ensureDeferred
+async def test_delete_equal_wrappings(storage):
+    """EncryptedKeys of the recorder for two public keys are two, even of the same octets."""
+    await storage.apply([sealed_open(recipients=("laptop", "phone", "pda")), sealed(0)])
+    assert await only(storage, delete("laptop", "phone")) == 2
+    assert await with_keys(storage, "laptop", "phone", "pda") == {1: {wrapped("k1", "pda")}}
+
+
+@ensureDeferred
 async def test_delete_nothing(storage):
     """Where there is no such EncryptedKey none is deleted, and nothing changes."""
     await storage.apply([sealed_open(1), sealed(0)])
@@ -238,8 +246,9 @@ async def test_delete_nowhere(storage):
         [save(items=(data("x", "k1"),), keys=(carried(),))],
         [save(form=Form("<x/>", ("k1",)), keys=(carried(),))],
         [sealed_open(), sealed(0)],
+        [sealed_open()],
     ],
-    ids=["data", "form", "recorded"],
+    ids=["data", "form", "recorded", "opened"],
 )
 @ensureDeferred
 async def test_guard(storage, changes):

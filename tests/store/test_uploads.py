@@ -5,7 +5,7 @@ from pytest_twisted import ensureDeferred
 
 from archive_crypt.errors import NoSuchCollection, NotAcceptable
 from archive_crypt.model import SECOND, Collection, Form, Link, PlainItem, SealedItem, UploadedItem
-from archive_crypt.store.interfaces import FIRST_UPLOAD, Reseal, Upload
+from archive_crypt.store.interfaces import FIRST_UPLOAD, MOST_WRAPPED, DeleteKeys, Reseal, Upload
 from tests.store.kit import (
     CHAMBER,
     GCM,
@@ -315,6 +315,22 @@ async def test_both_in_one_upload(storage):
 
 
 @ensureDeferred
+async def test_nothing_in_clear_where_the_recorder_seals(storage):
+    """What the recorder opened sealed stays so, even without any item or EncryptedKey."""
+    await storage.apply([sealed_open(), DeleteKeys(ROMEO, CHAMBER, START, ("laptop",), guard=False)])
+    assert [shown.crypt for shown in (await listed(storage)).items] == [True]
+    assert isinstance(await only(storage, save(items=(said(),))), NotAcceptable)
+
+
+@ensureDeferred
+async def test_messages_instead_of_an_encrypted_form(storage):
+    """An upload that replaces the encrypted form by one in clear may bring messages in clear."""
+    await only(storage, save(form=SECRET_FORM))
+    made = await only(storage, save(form=FORM, items=(said(),)))
+    assert (made.version, made.crypt) == (1, False)
+
+
+@ensureDeferred
 async def test_what_goes_with_either(storage):
     """Subject, links and a form in clear go with an encrypted collection as with one in clear."""
     more = {"subject": "s", "links": {"next": THERE}, "form": FORM}
@@ -334,6 +350,48 @@ async def test_size(storage):
     assert isinstance(await only(storage, save(**small)), NotAcceptable)
     assert await everything(storage) == archive
     assert (await only(storage, save(most_octets=2 * size, subject="s"))).version == 2
+
+
+@ensureDeferred
+async def test_more_than_it_may_have(storage):
+    """A collection that has more than it may have by now takes everything but items."""
+    await only(storage, save(items=(said("x" * 100),)))
+    assert (await only(storage, save(most_octets=50, subject="s"))).version == 1
+    assert isinstance(await only(storage, save(most_octets=50, items=(said(""),))), NotAcceptable)
+
+
+def heavy(share, *recipients, name="k1"):
+    """An EncryptedKey of a quarter, a half ... of what a data key may have."""
+    bare = len(carried(name, *recipients, text="").content)
+    return carried(name, *recipients, text="x" * (int(MOST_WRAPPED * share) - bare))
+
+
+@ensureDeferred
+async def test_room_for_keys(storage):
+    """A data key has room for so many octets of uploaded EncryptedKeys, in all collections of its owner."""
+    await storage.apply([save(1, keys=(heavy(0.5),)), save(1, keys=(heavy(0.5),), owner=JULIET)])
+    await only(storage, save(2, JULIET, keys=(heavy(0.5, "phone"),)))
+    archive = await everything(storage)
+    assert isinstance(await only(storage, save(2, JULIET, keys=(carried(),))), NotAcceptable)
+    assert await everything(storage) == archive
+    assert (await only(storage, save(2, JULIET, keys=(carried("k2"),)))).version == 1
+
+
+@ensureDeferred
+async def test_room_for_keys_that_are_there(storage):
+    """An EncryptedKey that its collection has needs no room, one that comes twice needs it once."""
+    keys = (heavy(0.5), heavy(0.5), heavy(0.5, "phone"))
+    first = await only(storage, save(keys=keys))
+    assert await only(storage, save(keys=keys)) == first
+
+
+@ensureDeferred
+async def test_room_for_keys_of_several(storage):
+    """An EncryptedKey needs room for each public key that it names."""
+    assert isinstance(await only(storage, save(keys=(heavy(0.4, "laptop", "phone", "pda"),))), NotAcceptable)
+    await only(storage, save(keys=(heavy(0.4, "laptop", "phone"),)))
+    assert isinstance(await only(storage, save(keys=(heavy(0.4),))), NotAcceptable)
+    assert (await only(storage, save(keys=(heavy(0.2),)))).version == 1
 
 
 @ensureDeferred
