@@ -9,11 +9,12 @@ from pytest_twisted import ensureDeferred
 
 from archive_crypt.errors import ArchiveError
 from archive_crypt.model import SECOND, Form
-from archive_crypt.store.interfaces import DeleteKeys, Expire
+from archive_crypt.store.interfaces import AddKeys, DeleteKeys, Expire, Rename
 from archive_crypt.store.memory import MemoryStorage
 from tests.store.kit import (
     ALL,
     CHAMBER,
+    GCM,
     JULIET,
     ROMEO,
     START,
@@ -27,6 +28,7 @@ from tests.store.kit import (
     save,
     sealed,
     sealed_open,
+    wrapped,
 )
 
 FUTURE = 4_000_000_000 * SECOND
@@ -112,6 +114,7 @@ class Dice:
         owner = self._random.choice([ROMEO, JULIET])
         target = {"with_": CONTACTS[place % 2], "start": START + place * SECOND, "owner": owner}
         kinds = [self._open, self._append, self._upload, self._upload, self._describe, self._take]
+        kinds += [self._rename, self._add_keys]
         return self._random.choice(kinds)(place, target)
 
     def _open(self, place, target):
@@ -131,6 +134,21 @@ class Dice:
         if name is None:
             return [plain(self._step, text, number, owner)]
         return [sealed(self._step, name, number, text.encode(), owner)]
+
+    def _rename(self, place, target):
+        if not self._recorded:
+            return []
+        owner, number, _ = self._random.choice(self._recorded)
+        return [Rename(owner, number, self._random.choice(CONTACTS))]
+
+    def _add_keys(self, place, target):
+        sealing = [(owner, number) for owner, number, name in self._recorded if name is not None]
+        if not sealing:
+            return []
+        (owner, number), name = self._random.choice(sealing), f"more{self._random.randrange(3)}"
+        recipient = self._random.choice(["laptop", "phone"])
+        changes = [AddKeys(owner, number, name, GCM, (wrapped(name, recipient),))]
+        return changes + [sealed(self._step, name, number, owner=owner)] * self._random.randrange(2)
 
     def _upload(self, place, target):
         octets = self._random.choice([200, 2000])
