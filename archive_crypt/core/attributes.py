@@ -42,7 +42,8 @@ def jid(element: etree._Element, name: str) -> str | None:
     if text is None:
         return None
     found = jids.read(text)
-    if found is None:
+    # Twisted takes '@capulet.lit' for the whole domain; RFC 7622 has no empty parts (3.1).
+    if found is None or text.startswith("@") or text.partition("/")[1:] == ("/", ""):
         raise BadRequest(f"The attribute {name} is not a JID.")
     return str(found.full())
 

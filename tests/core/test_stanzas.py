@@ -102,7 +102,18 @@ def test_exactmatch():
 
 
 @EVERY
-@pytest.mark.parametrize("attributes", ["start='x'", "end='x'", "with='@'", "with=''", "start='1469-07-21'"])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "start='x'",
+        "end='x'",
+        "with='@'",
+        "with=''",
+        "with='@capulet.lit'",
+        "with='juliet@capulet.lit/'",
+        "start='1469-07-21'",
+    ],
+)
 def test_bad_list(dialect, attributes):
     """Malformed times and JIDs are bad requests."""
     with pytest.raises(BadRequest):
