@@ -62,6 +62,11 @@ class Client(Protocol):
         await self.ping()
         return self._unasked.pop(0) if self._unasked else None
 
+    async def unasked_answers(self):
+        """The results and errors that came for nothing it asked, or a second time."""
+        await self.ping()
+        return list(self._answers.values())
+
     async def passes_over(self, xml):
         """It has got the message `xml`, which no `gets` will give any more."""
         await self.ping()

@@ -117,6 +117,10 @@ class Stream:
         """The next message or push that came and no `hears` brought, or None."""
         return await self._client.gets()
 
+    async def unasked_answers(self):
+        """Answers that came for nothing asked: more than one, or with another id."""
+        return await self._client.unasked_answers()
+
     async def closes(self):
         """The client ends the stream."""
         await self._client.logout()
@@ -128,15 +132,16 @@ class Stream:
 
 
 class RealHouse:
-    """One archive on the PostgreSQL of `dsn`, plugged into the servers of all DOMAINS.
+    """One archive on the PostgreSQL of `dsn`, plugged into the servers of all `domains`.
 
     What is slow to make lasts as long as the house; archive, servers and rows last from `begins`
     to `ends`.
     """
 
-    def __init__(self, dsn):
+    def __init__(self, dsn, domains=DOMAINS):
         from twisted.internet import reactor
 
+        self._domains = domains
         self._pool = PgStorage(dsn, reactor, readers=2)
         self._connection = psycopg2.connect(dsn)
         self._streams, self._servers = [], {}
@@ -202,7 +207,7 @@ class RealHouse:
         if domain not in self._servers:
             handler = partial(ArchiveHandler, self.archiver)
             plug = ArchivePlug(self.archiver, handler, offered(self._settings))
-            users = {node: node for node, home in DOMAINS.items() if home == domain}
+            users = {node: node for node, home in self._domains.items() if home == domain}
             server = EmbeddedServer(reactor, domain, users, archive=plug, clock=self.now)
             self._servers[domain] = server, server.listen().getHost().port
         return self._servers[domain]
