@@ -82,6 +82,7 @@ class Archiver:
         if owner is None:
             owner = Owner(jid.userhost(), self._works, self._silence)
             self._owners[jid.userhost()] = owner
+            self.switching.welcome(owner)
         recorder = Recorder(jid)
         owner.recorders[jid.full()] = recorder
         if self._works.settings.automatic in REQUIRED:

@@ -56,6 +56,7 @@ class Owner:
         self.sealing: Sealing | None = None
         self._settings = works.settings
         self._published: tuple[_Published, ...] = ()
+        self._told = False
         #: When a published key begins or ends to hold: then what is sealed for whom changes.
         self._turning: Micros | None = None
         self._stored: dict[str, Micros] = {}
@@ -64,7 +65,8 @@ class Owner:
 
     def load(self, state: OwnerState) -> None:
         """Take over what outlived his streams, unless it is older than what is known."""
-        self.publish(state.published)
+        if not self._told:
+            self._take(state.published)
         self.prefer(state.preferences)
 
     def prefer(self, wishes: Preferences) -> None:
@@ -111,7 +113,12 @@ class Owner:
     # For whom it is sealed.
 
     def publish(self, keys: Iterable[PublishedKey]) -> None:
-        """These are his published keys now; those that cannot be used are skipped (XEP-0241 3)."""
+        """These are his published keys now; those that cannot be used are skipped (XEP-0241 3). What
+        was kept of them is older, whenever it is loaded."""
+        self._told = True
+        self._take(keys)
+
+    def _take(self, keys: Iterable[PublishedKey]) -> None:
         found = []
         for key in keys:
             try:

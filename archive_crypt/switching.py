@@ -44,6 +44,14 @@ class Switching:
         self._works = works
         self._owners = owners
         self._now = now
+        #: Keys of users whose first stream is about to open.
+        self._early: dict[str, tuple[PublishedKey, ...]] = {}
+
+    def welcome(self, owner: Owner) -> None:
+        """A user's first stream opens: what he publishes was told just before."""
+        keys = self._early.pop(owner.jid, None)
+        if keys is not None:
+            owner.publish(keys)
 
     def set(self, jid: JID, request: AutoRequest) -> Deferred[None]:
         """Do as ``<auto/>`` says on the stream `jid`; fires when it holds and is durable.
@@ -73,7 +81,9 @@ class Switching:
                 continue
             keys.append(PublishedKey(public.name, public.der, found.begin, found.end))
         owner = self._owners.get(jid.full())
-        if owner is not None:
+        if owner is None:
+            self._early[jid.full()] = tuple(keys)
+        else:
             owner.publish(keys)
             owner.adjust(self._now()).addErrback(self._log_failure)
         return SetPublished(jid.full(), tuple(keys))
