@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import slixmpp
+from lxml import etree
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 
-from archive_crypt.core.dialect import F
+from archive_crypt.core.dialect import RSM, F
 from archive_crypt.demo import search_tables
 from archive_crypt.hosts.postgres import EmbeddedPostgres
 from archive_crypt.store.migrate import migrate
@@ -194,6 +196,47 @@ async def test_survives_kill(tmp_path, login):
         assert len(await romeo.collections()) == 2
     finally:
         await deferToThread(running.stop)
+
+
+@pytest.mark.clause("INT-12", "0136-repl-08", "0136-repl-13")
+@ensureDeferred
+async def test_acknowledged_survives_kill(tmp_path, login):
+    """A save, a removal and a preference whose result has come survive kill -9; a replica goes on from its last id."""
+    logging.getLogger(slixmpp.__name__).setLevel(logging.CRITICAL)
+    running = await deferToThread(Running, tmp_path)
+    try:
+        romeo = await login(running, "romeo", ca=running.certificate)
+        await romeo.ask(_saved("nurse", "removed"), "set")
+        last = (await romeo.ask(f"<modified xmlns='{F.namespace}'/>")).findtext(".//{*}last")
+        requests = [
+            _saved("juliet", "saved"),
+            f"<remove xmlns='{F.namespace}' with='nurse@{DOMAIN}' start='1469-07-21T02:56:15Z'/>",
+            f"<pref xmlns='{F.namespace}'><default otr='forbid' save='message'/></pref>",
+        ]
+        answers = await gatherResults([Deferred.fromCoroutine(romeo.ask(one, "set")) for one in requests])
+        running.kill()
+        assert [answer.get("type") for answer in answers] == ["result"] * 3
+        running = await deferToThread(Running, tmp_path)
+        romeo = await login(running, "romeo", ca=running.certificate)
+        (shown,) = await romeo.collections()
+        assert (await romeo.page(shown)).findtext(".//{*}body") == "saved"
+        more = f"<set xmlns='{RSM}'><after>{last}</after></set>"
+        (told,) = await romeo.ask(
+            f"<modified xmlns='{F.namespace}' start='1970-01-01T00:00:00Z'>{more}</modified>"
+        )
+        assert sorted((etree.QName(one).localname, one.get("with")) for one in told[:2]) == [
+            ("changed", f"juliet@{DOMAIN}"),
+            ("removed", f"nurse@{DOMAIN}"),
+        ]
+        (preferences,) = await romeo.ask(f"<pref xmlns='{F.namespace}'/>")
+        assert preferences.find("{*}default").get("save") == "message"
+    finally:
+        await deferToThread(running.stop)
+
+
+def _saved(user, text):
+    chat = f"<chat with='{user}@{DOMAIN}' start='1469-07-21T02:56:15Z'><to><body>{text}</body></to></chat>"
+    return f"<save xmlns='{F.namespace}'>{chat}</save>"
 
 
 class Running:
