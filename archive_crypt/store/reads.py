@@ -44,8 +44,8 @@ def page(
 ) -> CollectionPage:
     """A part of a collection's items, with the keys that they and the form name."""
     more = ", c.owner, h.items, c.form_keys, c.previous_with, c.previous_start, c.next_with, c.next_start"
-    where = f"c.owner = {_OWNER} AND c.with_ = %s AND c.start = %s"
-    cursor.execute(COLLECTION.format(more=more, where=where), (owner, with_, start))
+    where = f" WHERE c.owner = {_OWNER} AND c.with_ = %s AND c.start = %s"
+    cursor.execute(COLLECTION.format(more=more, source="collection", rest=where), (owner, with_, start))
     row = cursor.fetchone()
     if row is None:
         raise NoSuchCollection
@@ -129,9 +129,11 @@ def _collections(cursor: Any, where: str, values: tuple[Any, ...], window: Windo
     cursor.execute(f"SELECT count(*) FROM collection c WHERE {where}", values)
     (count,) = cursor.fetchone()
     cut, cut_values = _cut("(c.start, c.id)", window)
-    query = COLLECTION.format(more="", where=where + cut)
-    cursor.execute(f"{query}{_order('c.start {0}, c.id {0}', window)}", (*values, *cut_values))
-    items = [Collection(*row) for row in _in_order(cursor.fetchall(), window)]
+    # The part is cut out before it is joined, or PostgreSQL would join all and sort that.
+    part = f"(SELECT * FROM collection c WHERE {where}{cut}{_order('c.start {0}, c.id {0}', window)})"
+    query = COLLECTION.format(more="", source=part, rest=" ORDER BY c.start, c.id")
+    cursor.execute(query, (*values, *cut_values))
+    items = [Collection(*row) for row in cursor.fetchall()]
     if not items:
         return Page((), 0, count)
     cursor.execute(

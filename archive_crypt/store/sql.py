@@ -31,7 +31,7 @@ _NULL = -1
 
 COLLECTION = (
     "SELECT c.id, c.with_, c.start, h.version, c.thread, c.subject, c.crypt{more}"
-    " FROM collection c JOIN change h ON h.owner = c.owner AND h.collection = c.id WHERE {where}"
+    " FROM {source} c JOIN change h ON h.owner = c.owner AND h.collection = c.id{rest}"
 )
 
 
@@ -161,8 +161,8 @@ def end_tombstones(cursor: Any, identities: Sequence[tuple[int, str, Micros]]) -
 
 def find(cursor: Any, owner: int, with_: str, start: Micros) -> Collection | None:
     """The collection of exactly this identity."""
-    where = "c.owner = %s AND c.with_ = %s AND c.start = %s"
-    cursor.execute(COLLECTION.format(more="", where=where), (owner, with_, start))
+    where = " WHERE c.owner = %s AND c.with_ = %s AND c.start = %s"
+    cursor.execute(COLLECTION.format(more="", source="collection", rest=where), (owner, with_, start))
     row = cursor.fetchone()
     return None if row is None else Collection(*row)
 
