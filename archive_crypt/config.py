@@ -58,6 +58,8 @@ _ARCHIVE = {_RENAMED.get(f.name, f.name): f.name for f in fields(Settings)}
 
 #: Seconds that removals are remembered at least: a client that comes after holidays must hear of them.
 _YEAR = 365 * 24 * 3600
+#: The largest number that any setting can be: 68 years, 2 GiB.
+_MOST = 2**31 - 1
 
 
 class _Wrong(Exception):
@@ -164,15 +166,16 @@ def _boolean(path: tuple[str, ...], value: Any) -> None:
 
 
 def _positive(path: tuple[str, ...], value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise _Wrong(path, "write a number above 0")
+    # TOML has nan, which is in no order, and inf: neither is a time to wait.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST:
+        raise _Wrong(path, f"write a number above 0, and at most {_MOST}")
     return value
 
 
 def _whole(path: tuple[str, ...], value: Any) -> None:
-    least = 0 if path[-1] == "port" else 1
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise _Wrong(path, f"write a whole number from {least} up")
+    least, most = (0, 65535) if path[-1] == "port" else (1, _MOST)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise _Wrong(path, f"write a whole number from {least} to {most}")
 
 
 def _string(path: tuple[str, ...], value: Any) -> None:
