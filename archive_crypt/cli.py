@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,9 +14,11 @@ from pathlib import Path
 import psycopg2
 
 from archive_crypt import __version__
-from archive_crypt.config import Config, load
+from archive_crypt.config import Config, Host, load
 from archive_crypt.crypto import lockedmem
 from archive_crypt.errors import ConfigurationError, LockedMemoryUnavailable
+from archive_crypt.hosts.embedded import EmbeddedServer
+from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.store.migrate import migrate, pending
 
 #: PostgreSQL from this version on is what the tests run against.
@@ -53,13 +57,19 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("run", help="try it: the server with a PostgreSQL of its own")
     command.add_argument("--data", type=Path, default=Path(".data"), metavar="DIR", help="default: .data")
-    command.add_argument("--port", type=int, default=5222, help="default: 5222; 0: any that is free")
+    command.add_argument("--port", type=_port, default=5222, help="default: 5222; 0: any that is free")
     command.add_argument("--json", action="store_true", help="say where it is as one line of JSON")
     command.set_defaults(do=_run)
 
     command = commands.add_parser("demo", help="watch it: two clients talk, and nobody else can read it")
     command.set_defaults(do=_demo)
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give 0 to 65535")
+    return int(text)
 
 
 def _migrate(options: argparse.Namespace) -> None:
@@ -89,7 +99,7 @@ def _findings(path: Path) -> Iterator[tuple[bool, str, str]]:
     yield True, "configuration", str(path)
     yield from _database_findings(path, config)
     yield _memory_finding()
-    yield _users_finding(path, config)
+    yield from _host_findings(path, config.host)
 
 
 def _database_findings(path: Path, config: Config) -> Iterator[tuple[bool, str, str]]:
@@ -123,10 +133,50 @@ def _memory_finding() -> tuple[bool, str, str]:
     return True, "key memory", "secret even from root (memfd_secret)"
 
 
-def _users_finding(path: Path, config: Config) -> tuple[bool, str, str]:
-    if not config.host.users:
-        return False, "users", f"there are none: add [host.users] to {path}"
-    return True, "users", f"{len(config.host.users)} on {config.host.domain}"
+def _host_findings(path: Path, host: Host) -> Iterator[tuple[bool, str, str]]:
+    try:
+        EmbeddedServer(None, host.domain, host.users)
+    except ConfigurationError as error:
+        yield False, "host", f"{error}; see [host] in {path}"
+        return
+    if host.users:
+        yield True, "users", f"{len(host.users)} on {host.domain}"
+    else:
+        yield False, "users", f"there are none: add [host.users] to {path}"
+    yield _certificate_finding(path, host)
+    yield _listening_finding(path, host)
+
+
+def _certificate_finding(path: Path, host: Host) -> tuple[bool, str, str]:
+    """Makes none: it would belong to whoever checks, who need not be whom the server runs as."""
+    folder = Path(host.data).absolute()
+    certificate = certificate_path(folder, host.domain)
+    try:
+        if certificate.exists() and (folder / f"{host.domain}.key").exists():
+            server_tls(folder, host.domain)
+            return True, "certificate", str(certificate)
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+    except ConfigurationError as error:
+        return False, "certificate", f"{error}; see [host] data in {path}"
+    except OSError as error:
+        return False, "certificate", f"{certificate}: {error.strerror}; see [host] data in {path}"
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return False, "certificate", f"none can be kept in {folder}; see [host] data in {path}"
+    return True, "certificate", f"{certificate} will be made"
+
+
+def _listening_finding(path: Path, host: Host) -> tuple[bool, str, str]:
+    where = f"{host.interface or 'all interfaces'} port {host.port}"
+    family = socket.AF_INET6 if ":" in host.interface else socket.AF_INET
+    try:
+        with socket.socket(family) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as twisted does
+            listening.bind((host.interface, host.port))
+            listening.listen()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        return False, "listening", f"{where}: {why}; see [host] interface and port in {path}"
+    return True, "listening", where
 
 
 def _run(options: argparse.Namespace) -> None:

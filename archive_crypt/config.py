@@ -11,8 +11,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from twisted.words.protocols.jabber.jid import InvalidFormat
+
 from archive_crypt.crypto.envelope import SEAL_ALGORITHMS, WRAP_ALGORITHMS
 from archive_crypt.errors import ConfigurationError
+from archive_crypt.hosts.wire import address
 from archive_crypt.model import Automatic, SaveMode, Settings
 
 
@@ -97,11 +100,18 @@ def _config(said: dict[str, Any]) -> Config:
     _refuse_unknown(("archive",), archive, tuple(_ARCHIVE))
     settings = Settings(**{_ARCHIVE[name]: _archive(name, value) for name, value in archive.items()})
     _fit_together(settings)
-    return Config(
-        database=_filled(("database",), Database, database),
-        archive=settings,
-        host=_filled(("host",), Host, host),
-    )
+    filled = _filled(("host",), Host, host)
+    _domain(filled.domain)
+    return Config(database=_filled(("database",), Database, database), archive=settings, host=filled)
+
+
+def _domain(text: str) -> None:
+    try:
+        jid = address(text)
+    except InvalidFormat:
+        jid = None
+    if jid is None or jid.user or jid.resource:
+        raise _Wrong(("host", "domain"), "write a domain, such as 'example.org'")
 
 
 def _fit_together(settings: Settings) -> None:

@@ -12,13 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg2
+from psycopg2.extensions import make_dsn
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 
 from archive_crypt.archiver import Archiver
-from archive_crypt.config import Config, load
+from archive_crypt.config import Config, Host, load
 from archive_crypt.core import published
 from archive_crypt.core.dialect import stream_features
 from archive_crypt.crypto.keyring import KeyRing
@@ -28,21 +31,38 @@ from archive_crypt.hosts.embedded import EmbeddedServer
 from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.tls import server_tls
 from archive_crypt.owners import REQUIRED
+from archive_crypt.store.migrate import pending
 from archive_crypt.store.notices import Notices
 from archive_crypt.store.pgsql import PgStorage
 from archive_crypt.store.writer import Writer
 from archive_crypt.works import Works
 from archive_crypt.xmpp.handler import ArchiveHandler, offered
 
+#: Seconds that a database has to say which tables it has, before we start without knowing.
+_CONNECT_TIMEOUT = 5
+
+
+class CannotStart(ConfigurationError, SystemExit):
+    """Ends twistd in one line. In the foreground that is SystemExit's doing, as `code` is a text; a
+    daemon tells its parent what Exception it was."""
+
+    def __init__(self, error: ConfigurationError) -> None:
+        super().__init__(str(error))
+        self.code = f"archive-crypt: {error}"
+
 
 class Options(usage.Options):
-    """What ``twistd archive-crypt`` takes."""
+    """What ``twistd archive-crypt`` takes; `configuration` is what is in the file."""
 
     optParameters = [["config", "c", None, "The configuration, a TOML file (docs/configuration.rst)"]]
 
     def postOptions(self) -> None:
         if self["config"] is None:
             raise usage.UsageError("Say which configuration: --config FILE")
+        try:
+            self.configuration = load(Path(self["config"]))
+        except ConfigurationError as error:
+            raise CannotStart(error) from None  # a UsageError would be told below a page of help
 
 
 class ArchiveService(Service):
@@ -58,20 +78,43 @@ class ArchiveService(Service):
     def startService(self) -> None:
         """Listen.
 
-        :raises ConfigurationError: the certificate or the domain cannot be used.
-        :raises CannotListenError: the port is taken.
+        :raises ConfigurationError: it cannot start, and nothing of it runs; the text says why.
         """
-        super().startService()
         config, reactor = self._config, self._reactor
+        self._check_tables()
         self._storage = PgStorage(config.database.dsn, reactor, config.database.readers)
-        writer = Writer(self._storage, reactor)
-        works = Works(self._storage, writer, KeyRing(), reactor, config.archive)
+        works = Works(self._storage, Writer(self._storage, reactor), KeyRing(), reactor, config.archive)
         self._archiver = Archiver(works)
+        try:
+            self._listen()
+        except BaseException:
+            self._storage.close()
+            raise
         wishes = self._archiver.wishes
         self._notices = Notices(config.database.dsn, reactor, wishes.refresh, wishes.refresh_all)
         self._notices.start()
         self._expiry = Expiry(works, self._archiver.now)
         self._expiry.start()
+        super().startService()
+
+    def _check_tables(self) -> None:
+        """Refuse tables that are out of date; a database that is away may come back with the right ones."""
+        try:
+            dsn = make_dsn(self._config.database.dsn, connect_timeout=_CONNECT_TIMEOUT)
+        except psycopg2.ProgrammingError:  # its text quotes the DSN, which may hold a password
+            raise ConfigurationError("database.dsn: is not one that libpq understands") from None
+        try:
+            missing = pending(dsn)
+        except psycopg2.Error as error:
+            self.log.warn("the tables could not be checked: {kind}", kind=type(error).__name__)
+            return
+        if missing:
+            raise ConfigurationError(
+                f"{len(missing)} migration(s) missing in the database: archive-crypt migrate --config FILE"
+            )
+
+    def _listen(self) -> None:
+        config, host = self._config, self._config.host
         plug = ArchivePlug(
             self._archiver,
             partial(ArchiveHandler, self._archiver),
@@ -79,10 +122,18 @@ class ArchiveService(Service):
             stream_features(config.archive.automatic in REQUIRED),
             published.watched(openpgp=config.archive.openpgp_keys),
         )
-        host = config.host
-        tls = server_tls(Path(host.data), host.domain)
-        self._server = EmbeddedServer(reactor, host.domain, host.users, tls=tls, archive=plug)
-        listening: Any = self._server.listen(host.port, host.interface)
+        tls = _tls(host)
+        self._server = EmbeddedServer(self._reactor, host.domain, host.users, tls=tls, archive=plug)
+        try:
+            listening: Any = self._server.listen(host.port, host.interface)
+        except (
+            CannotListenError,
+            ValueError,
+        ) as error:  # ValueError: an interface that nothing can be called
+            why = getattr(error, "socketError", error)
+            raise ConfigurationError(
+                f"host: cannot listen on {host.interface} port {host.port}: {why}"
+            ) from None
         self.address = listening.getHost()
 
     @inlineCallbacks
@@ -98,14 +149,27 @@ class ArchiveService(Service):
         self._storage.close()
 
 
-def makeService(options: Options) -> Service:
-    """The service that twistd runs.
+class _UnderTwistd(ArchiveService):
+    """The same, whose failure to start is one line of twistd's."""
 
-    :raises usage.UsageError: the configuration is wrong; its text says what to mend.
-    """
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except ConfigurationError as error:
+            raise CannotStart(error) from None
+
+
+def _tls(host: Host) -> Any:
+    try:
+        return server_tls(Path(host.data), host.domain)
+    except OSError as error:
+        raise ConfigurationError(
+            f"host.data: no certificate can be kept in {host.data}: {error.strerror}"
+        ) from None
+
+
+def makeService(options: Options) -> Service:
+    """The service that twistd runs."""
     from twisted.internet import reactor
 
-    try:
-        return ArchiveService(load(Path(options["config"])), reactor)
-    except ConfigurationError as error:
-        raise usage.UsageError(str(error)) from None
+    return _UnderTwistd(options.configuration, reactor)

@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.error import CannotListenError
-from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 
 from archive_crypt.config import Config, Database, Host
 from archive_crypt.errors import ConfigurationError
@@ -23,14 +22,20 @@ from archive_crypt.tap import ArchiveService
 DOMAIN = "localhost"
 USERS = ("romeo", "juliet", "nurse")
 
+_log = Logger()
+
 
 def run(data: Path, port: int, as_json: bool) -> None:
     """Serve until SIGINT or SIGTERM; `data` holds the database, the certificate and the log.
 
     :raises ConfigurationError: it cannot start; the text says why.
     """
-    data.mkdir(parents=True, exist_ok=True)
-    with (data / "archive.log").open("a") as log:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        log = (data / "archive.log").open("a")
+    except OSError as error:
+        raise ConfigurationError(f"--data: {data} cannot be a folder for data: {error.strerror}") from None
+    with log:
         observer: Any = textFileLogObserver(log)
         globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
         with EmbeddedPostgres(data / "postgres") as dsn:
@@ -44,12 +49,15 @@ def _serve(config: Config, as_json: bool) -> None:
 
     reactor: Any = global_reactor
     service = ArchiveService(config, reactor)
-    failures: list[BaseException] = []
+    failures: list[ConfigurationError] = []
 
     def start() -> None:
         try:
             service.startService()
-        except (ConfigurationError, CannotListenError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is nothing to wait for
+            if not isinstance(error, ConfigurationError):
+                _log.failure("cannot start")
+                error = ConfigurationError(f"cannot start: {type(error).__name__}, see archive.log")
             failures.append(error)
             reactor.stop()
             return
@@ -59,7 +67,7 @@ def _serve(config: Config, as_json: bool) -> None:
     reactor.callWhenRunning(start)
     reactor.run()
     if failures:
-        raise ConfigurationError(f"port {config.host.port}: {failures[0]}") from None
+        raise failures[0]
     if not as_json:
         print("Stopped: collections closed, keys destroyed.")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 import pytest_twisted
+from psycopg2.extensions import make_dsn
 
 from archive_crypt.hosts.postgres import EmbeddedPostgres
 from archive_crypt.store.memory import MemoryStorage
@@ -30,6 +31,20 @@ def dsn(postgres):
     with closing(psycopg2.connect(postgres)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("TRUNCATE owner, item CASCADE")
     return postgres
+
+
+@pytest.fixture
+def fresh(postgres):
+    """A function that makes an empty database and gives its DSN."""
+
+    def make(name):
+        with closing(psycopg2.connect(postgres)) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(f"DROP DATABASE IF EXISTS {name}")
+            connection.cursor().execute(f"CREATE DATABASE {name}")
+        return make_dsn(postgres, dbname=name)
+
+    return make
 
 
 @pytest_twisted.async_yield_fixture

