@@ -6,13 +6,13 @@ from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish import domish, utility
 
 from archive_crypt.archiver import Archiver
-from archive_crypt.conversations import Works
 from archive_crypt.core import items, xmlenc
 from archive_crypt.crypto import opening
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.model import SECOND, Direction, Settings
 from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.writer import Writer
+from archive_crypt.works import Works
 from archive_crypt.xmpp.handler import ArchiveHandler
 
 #: When the clock of a house begins: 2026-11-21T10:00:00Z, in seconds.

@@ -12,7 +12,6 @@ from twisted.internet.task import Clock, deferLater
 from twisted.words.protocols.jabber.jid import JID
 
 from archive_crypt.archiver import Archiver
-from archive_crypt.conversations import Works
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.hosts.embedded import EmbeddedServer
 from archive_crypt.hosts.seam import ArchivePlug
@@ -20,6 +19,7 @@ from archive_crypt.hosts.wire import render
 from archive_crypt.model import SECOND, Settings
 from archive_crypt.store.pgsql import PgStorage
 from archive_crypt.store.writer import Writer
+from archive_crypt.works import Works
 from archive_crypt.xmpp.handler import ArchiveHandler, offered
 from tests.kit import MORNING, element
 from tests.realclient import PATIENCE, Client

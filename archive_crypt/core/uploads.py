@@ -20,7 +20,7 @@ from archive_crypt.model import Form, Link, LinkName, Micros, Upload, UploadedKe
 MOST_SUBJECT = 2048
 MOST_NAME = 512
 #: Octets of a form: it is shown on every page of its collection.
-MOST_FORM = 32 * 1024
+MOST_FORM = 16 * 1024
 
 _DATA_FORM = "jabber:x:data"
 _CLIENT = "jabber:client"

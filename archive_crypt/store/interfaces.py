@@ -43,7 +43,7 @@ MOST_PAGE = 128 * 1024
 
 #: Octets of the EncryptedKeys of one data key that are uploaded, in all collections, as often as each
 #: names public keys: each page that needs it carries them all.
-MOST_WRAPPED = 256 * 1024
+MOST_WRAPPED = 96 * 1024
 
 #: Items below this number are the recorder's, uploads begin here: neither asks for the other's.
 FIRST_UPLOAD = 2**16

@@ -15,7 +15,6 @@ from twisted.internet.defer import Deferred
 from twisted.words.protocols.jabber.jid import JID
 
 from archive_crypt.archiver import Archiver
-from archive_crypt.conversations import Works
 from archive_crypt.core import stanzas
 from archive_crypt.core.dialect import F
 from archive_crypt.crypto import opening
@@ -27,6 +26,7 @@ from archive_crypt.model import SECOND, Direction, Settings
 from archive_crypt.reader import cli, protocol
 from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.writer import Writer
+from archive_crypt.works import Works
 from archive_crypt.xmpp.handler import ArchiveHandler, offered
 from tests.kit import LAPTOP, MORNING, PHONE, element
 
@@ -83,7 +83,7 @@ class Served:
         await self.archiver.stream_opened(jid)
         public = [key.public() for key in keys]
         request = protocol.write_auto(F, public, encrypt=bool(public), lasting=False)
-        await self.archiver.set_auto(jid, stanzas.parse("set", protocol.parse(request.encode())))
+        await self.archiver.switching.set(jid, stanzas.parse("set", protocol.parse(request.encode())))
         label = f"<thread>{thread}</thread>" if thread else ""
         for second, text in enumerate(texts):
             message = element(f"<message to='{to}' type='chat'><body>{text}</body>{label}</message>")
