@@ -96,7 +96,10 @@ class PgStorage:
         self._sweeper.close()
 
     def apply(self, changes: Sequence[Change], again: bool = False) -> Deferred[list[Outcome]]:
-        return self._run(self._writer, self._rows.apply, changes, again)
+        if not again:
+            self._rows.begin()
+        d: Deferred[list[Outcome]] = self._run(self._writer, self._rows.apply, changes, again)
+        return d.addErrback(self._failed)
 
     def state(self, owner: str) -> Deferred[OwnerState]:
         return self._read(settled.state, owner)
@@ -157,6 +160,10 @@ class PgStorage:
             else:
                 return found
         raise AssertionError("unreachable")
+
+    def _failed(self, failure: Failure) -> Failure:
+        self._rows.failed()
+        return failure
 
     def _run(self, pool: Any, twin: Callable[..., T], *args: Any) -> Deferred[T]:
         d: Deferred[T] = pool.runInteraction(twin, *args)

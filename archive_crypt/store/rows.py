@@ -69,23 +69,27 @@ class Rows:
         """Whether the last batch reached its COMMIT, whatever became of that."""
         return self._last is not None
 
+    def begin(self) -> None:
+        """Another batch than the last one comes, though perhaps it finds no connection to be applied on."""
+        self._last = None
+
+    def failed(self) -> None:
+        """A batch is rolled back, perhaps: its data keys may get other numbers."""
+        self._numbers.clear()
+
     def apply(self, cursor: Any, changes: Sequence[Change], again: bool) -> list[Outcome]:
         """Make all of `changes`, in order. `again`: the last ones, which may have been committed."""
         if not again:
             self._last = None
         elif self._last is not None and _committed(cursor, self._last[0]):
             return self._last[1]
-        try:
-            owners, transaction = sql.lock(cursor, {change.owner for change in changes})
-            outcomes: list[Outcome] = []
-            for bulk, group in itertools.groupby(changes, lambda c: isinstance(c, Open | Append)):
-                if bulk:
-                    outcomes += self._record(cursor, owners, list(group))
-                else:
-                    outcomes += [self._single(cursor, owners[change.owner], change) for change in group]
-        except BaseException:
-            self._numbers.clear()  # what is rolled back may get another number
-            raise
+        owners, transaction = sql.lock(cursor, {change.owner for change in changes})
+        outcomes: list[Outcome] = []
+        for bulk, group in itertools.groupby(changes, lambda c: isinstance(c, Open | Append)):
+            if bulk:
+                outcomes += self._record(cursor, owners, list(group))
+            else:
+                outcomes += [self._single(cursor, owners[change.owner], change) for change in group]
         self._last = transaction, outcomes
         return outcomes
 
