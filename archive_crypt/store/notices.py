@@ -60,6 +60,7 @@ class Notices:
         self._closed = True
         if self._call is not None:
             self._call.cancel()
+            self._call = None
         self._drop()
 
     # What the reactor asks of whom it watches.
