@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish import domish
 
+from archive_crypt.copies import Replays
 from archive_crypt.core import conversation, items, policy, times
 from archive_crypt.deferreds import kind
 from archive_crypt.errors import (
@@ -66,6 +67,7 @@ class Archiver:
         self.now = now
         self._works = works
         self._owners: dict[str, Owner] = {}
+        self._replays = Replays()
         self._silence: Silence[Conversation] = Silence(works.clock, works.settings.silence)
         self._rules = policy.Rules(
             required=works.settings.automatic in REQUIRED, forward_secret=works.settings.forward_secret
@@ -222,6 +224,10 @@ class Archiver:
         content = items.content(copy.element, copy.direction, mode, peer.name)
         if policy.is_too_large(content):
             return self._refuse(recorder, NotAcceptable("It is too large."), "too large")
+        room = (peer.key,) if copy.element.getAttribute("type") == "groupchat" else ()
+        said = items.said_at(copy.element, copy.when, (recorder.jid.host, *room))
+        if room and not self._is_new_in(peer, owner, copy, said, content):
+            return self._skip("replay")
         if not self._is_new(owner, recorder, copy, peer, content):
             return self._skip("copy")
         if owner.turned(now):
@@ -229,8 +235,6 @@ class Archiver:
         if owner.sealing is not None and not owner.sealing.keys:
             return self._refuse(recorder, NoUsableKey(), "no key")
         # Milliseconds are as much as clients keep, and three octets less in each sealed item.
-        room = (peer.key,) if copy.element.getAttribute("type") == "groupchat" else ()
-        said = items.said_at(copy.element, copy.when, (recorder.jid.host, *room))
         at = times.floor_to_millisecond(said)
         arrival = Arrival(peer, content, at, owner.sealing, terms, now)
         done = owner.conversations.record(arrival)
@@ -247,6 +251,12 @@ class Archiver:
         change = owner.prolong(thread, now)
         if change is not None:
             self._submit(change)
+
+    def _is_new_in(
+        self, room: conversation.Peer, owner: Owner, copy: Copy, said: Micros, content: str
+    ) -> bool:
+        id_ = copy.element.getAttribute("id")
+        return self._replays.is_new(owner.jid, room.key, said, copy.when, id_, room.name, content)
 
     def _is_new(
         self, owner: Owner, recorder: Recorder, copy: Copy, peer: conversation.Peer, content: str

@@ -1,4 +1,5 @@
-"""One message, archived once: tells the copies that several streams get of it from its repetitions.
+"""One message, archived once: tells the copies that several streams get of it, and what rooms replay,
+from what is said again.
 
 Holds no text, only hashes, and those not for long.
 """
@@ -8,10 +9,15 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import Any
 
+from archive_crypt.model import Micros
+
 #: Seconds that a copy may come after the first: one with an id may be sent again by a client that was
 #: cut off, others fork at once. And how many messages are remembered for that.
 _MOST_SECONDS = {True: 60.0, False: 2.0}
 _MOST_REMEMBERED = 256
+
+#: Rooms of users, and messages of rooms, that are remembered.
+_MOST_REPLAYS = 20_000
 
 
 class Copies:
@@ -39,3 +45,32 @@ class Copies:
         if len(self._seen) > _MOST_REMEMBERED:
             self._seen.popitem(last=False)
         return bool(counts[stream] > archived)
+
+
+class Replays:
+    """What rooms said before: whoever enters one is told its last messages again (XEP-0045 7.2.14).
+
+    Of all users, and not forgotten with their streams: one who comes back is told them once more.
+    """
+
+    def __init__(self) -> None:
+        self._live: OrderedDict[tuple[str, str], Micros] = OrderedDict()
+        self._seen: OrderedDict[int, None] = OrderedDict()
+
+    def is_new(self, owner: str, room: str, said: Micros, now: Micros, *message: str | None) -> bool:
+        """Whether a message of a room, said at `said`, is not yet archived. The first of what else
+        tells messages apart is its id."""
+        key, digest = (owner, room), hash((owner, room, *message))
+        known = message[0] is not None and digest in self._seen
+        replayed = said < now and (known or said < self._live.get(key, said))
+        _remember(self._seen, digest, None)
+        if said >= now:
+            _remember(self._live, key, now)
+        return not replayed
+
+
+def _remember(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > _MOST_REPLAYS:
+        kept.popitem(last=False)

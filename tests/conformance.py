@@ -67,7 +67,13 @@ class Clause:
     @property
     def binding(self):
         """Whether a server must keep it; what binds a component of another server does so with that."""
-        return COMPONENT not in self.why_not and self.strength in ("MUST", "MUST NOT", "SHALL", "SHALL NOT", "REQUIRED")
+        return COMPONENT not in self.why_not and self.strength in (
+            "MUST",
+            "MUST NOT",
+            "SHALL",
+            "SHALL NOT",
+            "REQUIRED",
+        )
 
 
 def clauses():

@@ -221,3 +221,37 @@ def test_a_second_device_adds_its_key():
     auto(one, encrypt="true", keys=key_info(LAPTOP, "laptop"))
     ((_, _, keys),) = rows(house)
     assert sorted(key.recipient for key in keys) == ["laptop", "phone"]
+
+
+ROOM = "garden@chat.capulet.lit"
+
+
+def in_room(text, stamp=None, **attributes):
+    delay = f"<delay xmlns='urn:xmpp:delay' from='{ROOM}' stamp='{stamp}'/>" if stamp else ""
+    extra = "".join(f" {name}='{value}'" for name, value in attributes.items())
+    return f"<message type='groupchat' from='{ROOM}/nurse'{extra}><body>{text}</body>{delay}</message>"
+
+
+def test_a_room_tells_its_history_again():
+    """What a room replays to whoever enters it again is not archived again; what was missed is."""
+    house = House()
+    stream = house.stream(f"{ROMEO}/a")
+    auto(stream)
+    stream.hears(in_room("before", "2026-11-21T09:00:00Z", id="m1"))
+    stream.hears(in_room("also before", "2026-11-21T09:00:00Z"))
+    stream.hears(in_room("while I am here"))
+    stream.closes()
+    house.passes(60)
+    stream = house.stream(f"{ROMEO}/a")
+    auto(stream)
+    stream.hears(in_room("before", "2026-11-21T09:00:00Z", id="m1"))
+    stream.hears(in_room("also before", "2026-11-21T09:00:00Z"))
+    stream.hears(in_room("while I am here", "2026-11-21T09:59:59Z"))
+    stream.hears(in_room("missed", "2026-11-21T10:00:30Z"))
+    texts = [item.content for _, items, _ in rows(house) for item in items]
+    assert sorted(text.split("body>")[1][:-2] for text in texts) == [
+        "also before",
+        "before",
+        "missed",
+        "while I am here",
+    ]

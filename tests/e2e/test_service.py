@@ -100,19 +100,14 @@ async def test_sealing_leaves_no_plain_row(service, login, dsn):
 @ensureDeferred
 async def test_sealing_sweeps_what_was_in_clear(service, login, dsn):
     """After encryption was turned on the rows that were in clear are vacuumed."""
-    from twisted.internet import reactor
-
     romeo = await login(service, "romeo")
     await romeo.record(encrypt=False)
     await romeo.says(f"juliet@{DOMAIN}", SECRET)
     await romeo.collections()
     before = vacuumed(dsn)
     await romeo.record((LAPTOP, "laptop"))
-    for _ in range(100 * PATIENCE):
-        if vacuumed(dsn) > before:
-            break
-        await deferLater(reactor, 0.01)
-    assert vacuumed(dsn) == before + 1
+    await service._storage.vacuum()  # ends after the one that runs, if it is not over yet
+    assert vacuumed(dsn) >= before + 2
 
 
 def vacuumed(dsn):
