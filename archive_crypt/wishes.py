@@ -4,8 +4,8 @@ asked, whichever process made it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -50,6 +50,9 @@ class Wishes:
         self._works = works
         self._owners = owners
         self._now = now
+        #: How many changes of an owner's preferences are under way, and which revision was heard of since.
+        self._setting: Counter[str] = Counter()
+        self._heard: dict[str, int] = {}
         settings = works.settings
         #: The modes of those who set none.
         self.defaults = Modes(settings.save, Otr.CONCEDE, settings.expire)
@@ -121,10 +124,8 @@ class Wishes:
             methods=dict(changes.methods),
             remove_sessions=tuple(s.thread for s in owner.preferences.sessions if s.until <= now),
         )
-        yield self._apply(owner, change)
-        # A push tells of all methods, however few were set (1.3.1, section 2.4).
-        methods = preferences.all_methods(owner.preferences) if changes.methods else ()
-        return replace(changes, methods=methods)
+        merged: Changes = yield self._apply(owner, change, changes)
+        return merged
 
     @inlineCallbacks
     def remove(self, jid: JID, request: PreferencesRemove) -> Generator[Deferred[Any], Any, Changes]:
@@ -134,11 +135,12 @@ class Wishes:
         items = {item.jid for item in owner.preferences.items}
         threads = {session.thread for session in owner.preferences.sessions}
         change = SetPreferences(owner.jid, remove_items=request.items, remove_sessions=request.sessions)
-        yield self._apply(owner, change)
-        return Changes(
+        changes = Changes(
             removed_items=tuple(item for item in request.items if item in items),
             removed_sessions=tuple(thread for thread in request.sessions if thread in threads),
         )
+        merged: Changes = yield self._apply(owner, change, changes)
+        return merged
 
     def publish(self, bare: str, changes: Changes) -> None:
         """Tell the user's streams that asked, each in the dialects it asked in (XEP-0136 3.2)."""
@@ -155,6 +157,9 @@ class Wishes:
         """Another process may have changed a user's preferences, up to `revision`: take them over."""
         owner = self._owners.get(bare)
         if owner is None or (revision is not None and owner.preferences.revision >= revision):
+            return
+        if self._setting[bare]:  # it may be our own, whose client is told first
+            self._heard[bare] = max(revision or 0, self._heard.get(bare, 0))
             return
         try:
             state = yield self._works.storage.state(bare)
@@ -183,6 +188,22 @@ class Wishes:
             raise StorageUnavailable
 
     @inlineCallbacks
-    def _apply(self, owner: Owner, change: SetPreferences) -> Generator[Deferred[Any], Any, None]:
-        wishes = yield self._works.writer.submit(change)
+    def _apply(
+        self, owner: Owner, change: SetPreferences, changes: Changes
+    ) -> Generator[Deferred[Any], Any, Changes]:
+        """Have `change` made; what its makers' streams are to be told: `changes`, and what came
+        with it from another process."""
+        self._setting[owner.jid] += 1
+        try:
+            wishes = yield self._works.writer.submit(change)
+        finally:
+            self._setting[owner.jid] -= 1
+        before = owner.preferences
         owner.prefer(wishes)
+        heard = 0
+        if not self._setting[owner.jid]:
+            del self._setting[owner.jid]
+            heard = self._heard.pop(owner.jid, 0)
+        if heard > owner.preferences.revision:
+            self.refresh(owner.jid, heard)
+        return preferences.merged(changes, before, wishes)

@@ -152,6 +152,22 @@ def difference(old: Preferences, new: Preferences) -> Changes:
     )
 
 
+def merged(changes: Changes, old: Preferences, new: Preferences) -> Changes:
+    """`changes`, which are told even if they changed nothing, and whatever else came from `old` to
+    `new`. Of methods all are told, however few were set (1.3.1, section 2.4)."""
+    rest = difference(old, new)
+    jids = {item.jid for item in changes.items}
+    threads = {session.thread for session in changes.sessions}
+    return Changes(
+        default=changes.default or rest.default,
+        items=changes.items + tuple(item for item in rest.items if item.jid not in jids),
+        sessions=changes.sessions + tuple(s for s in rest.sessions if s.thread not in threads),
+        methods=all_methods(new) if changes.methods or rest.methods else (),
+        removed_items=tuple(dict.fromkeys(changes.removed_items + rest.removed_items)),
+        removed_sessions=tuple(dict.fromkeys(changes.removed_sessions + rest.removed_sessions)),
+    )
+
+
 def _new(old: Sequence[ContactModes], new: Sequence[ContactModes]) -> list[ContactModes]:
     known = set(old)
     return [item for item in new if item not in known]
