@@ -13,7 +13,11 @@ A file of ``tests/dialogues`` holds several, each begun by a line ``= title``. T
     romeo/orchard gets                   the next message or push it received otherwise, compared
     romeo/orchard gets nothing           it received no other
     romeo/orchard can read laptop        what the page just told says, opened with that key
+    romeo/orchard sees | does not see    features of what it was just told, an answer to disco#info
+    romeo/orchard prefers                a <pref/>, set before the operator's policy was what it is
     600 seconds pass
+    everything grows 600 seconds older   what is in the database, which has its own clock
+    what expired is removed
     romeo/orchard leaves
 
 followed by the stanza, indented. A line that begins with ``V|`` or ``TF|`` is only for these
@@ -31,6 +35,7 @@ from typing import get_args, get_type_hints
 
 from lxml import etree
 
+from archive_crypt.core import prefstanzas
 from archive_crypt.core.dialect import F, T, V
 from archive_crypt.model import Settings
 from tests.kit import LAPTOP, PHONE, key_info, opened
@@ -130,8 +135,15 @@ class Player:
 
     async def _play(self, step):
         passing = re.fullmatch(r"([\d.]+) seconds pass", step.text)
+        aging = re.fullmatch(r"everything grows (\d+) seconds older", step.text)
         if passing:
             await self.house.passes(float(passing[1]))
+            return
+        if aging:
+            self.house.ages(int(aging[1]))
+            return
+        if step.text == "what expired is removed":
+            await self.house.expires()
             return
         who, verb = step.text.split(" ", 1)
         verb, _, rest = verb.partition(" ")
@@ -167,6 +179,20 @@ class Player:
         else:
             assert got is not None, "it got nothing"
             self._compare(step, got)
+
+    async def _prefers(self, who, step, rest):
+        request = prefstanzas.read_set(DIALECTS[self.dialect], etree.fromstring(self._filled(step)))
+        await self.house.prefers(f"{who.partition('/')[0]}@{DOMAINS[who.partition('/')[0]]}", request)
+
+    async def _sees(self, who, step, rest):
+        assert set(rest.split()) <= self._features(who), self._features(who)
+
+    async def _does(self, who, step, rest):
+        names = rest.replace("{ns}", DIALECTS[self.dialect].namespace).split()[2:]
+        assert not set(names) & self._features(who), self._features(who)
+
+    def _features(self, who):
+        return {feature.get("var") for feature in self.told[who].iter("{*}feature")}
 
     async def _can(self, who, step, rest):
         key = KEYS[rest.split()[1]]

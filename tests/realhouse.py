@@ -3,6 +3,7 @@
 The reactor is imported late: conftest.py is read before pytest-twisted has installed its own.
 """
 
+import time
 from functools import partial
 
 import psycopg2
@@ -13,10 +14,12 @@ from twisted.words.protocols.jabber.jid import JID
 
 from archive_crypt.archiver import Archiver
 from archive_crypt.crypto.keyring import KeyRing
+from archive_crypt.expiry import Expiry
 from archive_crypt.hosts.embedded import EmbeddedServer
 from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.wire import render
 from archive_crypt.model import SECOND, Settings
+from archive_crypt.store.interfaces import SetPreferences
 from archive_crypt.store.pgsql import PgStorage
 from archive_crypt.store.writer import Writer
 from archive_crypt.works import Works
@@ -154,8 +157,8 @@ class RealHouse:
         self._clock = HouseClock()
         self._storage = WatchedStorage(self._pool)
         writer = Writer(self._storage, self._clock)
-        works = Works(self._storage, writer, KeyRing(), self._clock, self._settings)
-        self.archiver = Archiver(works, self.now)
+        self._works = Works(self._storage, writer, KeyRing(), self._clock, self._settings)
+        self.archiver = Archiver(self._works, self.now)
         self._streams, self._servers = [], {}
 
     async def ends(self):
@@ -173,6 +176,24 @@ class RealHouse:
         """Nothing of the house is left."""
         self._connection.close()
         self._pool.close()
+
+    async def prefers(self, owner, request):
+        """A user's preferences are these, whatever the archive would say of them."""
+        change = SetPreferences(owner, request.default, request.items, methods=dict(request.methods))
+        await self._works.writer.submit(change)
+        await self.archiver.wishes.refresh(owner)
+
+    def ages(self, seconds):
+        """Everything in the database was written that much earlier."""
+        with self._connection, self._connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE change SET stamp = stamp - %(s)s, archived = archived - %(s)s",
+                {"s": seconds * SECOND},
+            )
+
+    async def expires(self):
+        """One round of expiry, by the database's clock."""
+        await Expiry(self._works, lambda: time.time_ns() // 1000).run()
 
     def now(self):
         """The time in the house, in microseconds since 1970."""
