@@ -198,8 +198,16 @@ _READERS: dict[str, Callable[[_Chat, etree._Element], None]] = {
 
 
 def _canonical(element: etree._Element) -> str:
-    """An element by itself, in exclusive canonical XML: the same octets however it was declared."""
-    text: bytes = etree.tostring(element, method="c14n", exclusive=True, with_comments=False, with_tail=False)
+    """An element by itself, in exclusive canonical XML: the same octets however it was declared.
+
+    :raises BadRequest: it has none, as with a namespace that is a relative URI.
+    """
+    try:
+        text: bytes = etree.tostring(
+            element, method="c14n", exclusive=True, with_comments=False, with_tail=False
+        )
+    except etree.C14NError:
+        raise BadRequest(f"<{etree.QName(element).localname}/> has no canonical form.") from None
     return text.decode()
 
 
