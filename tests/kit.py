@@ -55,7 +55,7 @@ class Stream(utility.EventDispatcher):
 
     def send(self, stanza):
         """What the server sends to this client."""
-        self.received.append(etree.fromstring(stanza.toXml()))
+        self.received.append(etree.fromstring(stanza.toXml(), etree.XMLParser(huge_tree=True)))
 
     def ask(self, xml):
         """The client sends an iq; its answer, or None if there is none yet."""
