@@ -15,6 +15,7 @@ from twisted.words.protocols.jabber.jid import InvalidFormat
 
 from archive_crypt.crypto.envelope import SEAL_ALGORITHMS, WRAP_ALGORITHMS
 from archive_crypt.errors import ConfigurationError
+from archive_crypt.hosts.limits import Limits
 from archive_crypt.hosts.wire import address
 from archive_crypt.model import Automatic, SaveMode, Settings
 
@@ -30,13 +31,14 @@ class Database:
 @dataclass(frozen=True, slots=True)
 class Host:
     """``[host]``: the in-process XMPP server. `data`: where its certificate is kept; `users`:
-    ``[host.users]``, name and password."""
+    ``[host.users]``, name and password; `limits`: ``[host.limits]``."""
 
     domain: str = "localhost"
     interface: str = "127.0.0.1"
     port: int = 5222
     data: str = ".data"
     users: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ _ARCHIVE = {_RENAMED.get(f.name, f.name): f.name for f in fields(Settings)}
 _YEAR = 365 * 24 * 3600
 #: The largest number that any setting can be: 68 years, 2 GiB.
 _MOST = 2**31 - 1
+#: Octets of a stanza that every server takes.
+_LEAST_STANZA = 10_000
 
 
 class _Wrong(Exception):
@@ -102,6 +106,7 @@ def _config(said: dict[str, Any]) -> Config:
     _fit_together(settings)
     filled = _filled(("host",), Host, host)
     _domain(filled.domain)
+    _limits(filled.limits)
     return Config(database=_filled(("database",), Database, database), archive=settings, host=filled)
 
 
@@ -122,6 +127,16 @@ def _fit_together(settings: Settings) -> None:
         raise _Wrong(("archive", "full_content"), "write true, as automatic is 'required-message'")
 
 
+def _limits(limits: Limits) -> None:
+    path = ("host", "limits")
+    for name in ("stanza", "stanza_before_login"):
+        if getattr(limits, name) < _LEAST_STANZA:
+            raise _Wrong((*path, name), f"write {_LEAST_STANZA} or more (RFC 6120, 13.12)")
+    for name in ("stanza", "offline_bytes"):
+        if getattr(limits, name) > limits.unsent:
+            raise _Wrong((*path, name), f"write no more than unsent, {limits.unsent}")
+
+
 def _table(said: dict[str, Any], name: str) -> dict[str, Any]:
     table = said.get(name, {})
     if not isinstance(table, dict):
@@ -138,9 +153,18 @@ def _refuse_unknown(path: tuple[str, ...], said: dict[str, Any], known: tuple[st
 def _filled(path: tuple[str, ...], kind: type[Any], said: dict[str, Any]) -> Any:
     _refuse_unknown(path, said, tuple(f.name for f in fields(kind)))
     default = kind()
-    for name, value in said.items():
-        _CHECKS[type(getattr(default, name))]((*path, name), value)
-    return kind(**said)
+    return kind(**{name: _value((*path, name), getattr(default, name), said[name]) for name in said})
+
+
+def _value(path: tuple[str, ...], default: Any, value: Any) -> Any:
+    if isinstance(default, float):
+        return float(_positive(path, value))
+    if isinstance(default, Limits):
+        if not isinstance(value, dict):
+            raise _Wrong(path, f"write it as a table, [{'.'.join(path)}]")
+        return _filled(path, Limits, value)
+    _CHECKS[int if default is None else type(default)](path, value)
+    return value
 
 
 def _archive(name: str, value: Any) -> Any:
@@ -153,10 +177,7 @@ def _archive(name: str, value: Any) -> Any:
     if name in ("seal", "wrap"):
         known = SEAL_ALGORITHMS if name == "seal" else WRAP_ALGORITHMS
         return _one_of(path, value, {uri.partition("#")[2]: uri for uri in known})
-    default = getattr(Settings(), _ARCHIVE[name])
-    if isinstance(default, float):
-        return float(_positive(path, value))
-    _CHECKS[int if default is None else type(default)](path, value)
+    value = _value(path, getattr(Settings(), _ARCHIVE[name]), value)
     if name == "minimum_key_bits" and value < 1024:
         raise _Wrong(path, "write 1024 or more; 2048 is the least that is safe")
     if name == "tombstones" and value < _YEAR:

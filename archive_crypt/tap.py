@@ -123,7 +123,9 @@ class ArchiveService(Service):
             published.watched(openpgp=config.archive.openpgp_keys),
         )
         tls = _tls(host)
-        self._server = EmbeddedServer(self._reactor, host.domain, host.users, tls=tls, archive=plug)
+        self._server = EmbeddedServer(
+            self._reactor, host.domain, host.users, tls=tls, archive=plug, limits=host.limits
+        )
         try:
             listening: Any = self._server.listen(host.port, host.interface)
         except (

@@ -1,9 +1,12 @@
 """The operator's file."""
 
+from dataclasses import asdict
+
 import pytest
 
 from archive_crypt.config import Config, load
 from archive_crypt.errors import ConfigurationError
+from archive_crypt.hosts.limits import Limits
 from archive_crypt.model import SaveMode
 
 
@@ -48,6 +51,9 @@ def test_everything(tmp_path):
         data = "/srv/archive"
         [host.users]
         romeo = "secret"
+        [host.limits]
+        connections = 5
+        idle = 30
         """,
     )
     assert (config.database.dsn, config.database.readers) == ("postgresql:///archive", 2)
@@ -59,6 +65,14 @@ def test_everything(tmp_path):
     assert (config.archive.most_collections, config.archive.most_items) == (50, 20)
     assert (config.host.domain, config.host.interface, config.host.port) == ("montague.lit", "::1", 0)
     assert config.host.users == {"romeo": "secret"}
+    assert config.host.limits == Limits(connections=5, idle=30.0)
+
+
+def test_every_limit(tmp_path):
+    """Every limit of the host can be set."""
+    limits = {name: value + 1 for name, value in asdict(Limits()).items()}
+    lines = "\n".join(f"{name} = {value}" for name, value in limits.items())
+    assert asdict(loaded(tmp_path, f"[host.limits]\n{lines}").host.limits) == limits
 
 
 @pytest.mark.parametrize(
@@ -90,6 +104,12 @@ def test_everything(tmp_path):
         ("[host]\ndomain = 'romeo@montague.lit'", "archive.toml:2: host.domain: write a domain, such as"),
         ("[host]\ndomain = 'montague.lit/x'", "archive.toml:2: host.domain: write a domain, such as"),
         ("[host]\ndomain = ''", "archive.toml:2: host.domain: write a domain, such as"),
+        ("[host.limits]\ndepths = 1", "archive.toml:2: host.limits.depths: is unknown; known here are conn"),
+        ("[host.limits]\ndepth = 0", "archive.toml:2: host.limits.depth: write a whole number from 1 to"),
+        ("[host.limits]\nlogin = nan", "archive.toml:2: host.limits.login: write a number above 0"),
+        ("[host.limits]\nstanza = 9999", "archive.toml:2: host.limits.stanza: write 10000 or more"),
+        ("[host.limits]\nunsent = 1", "archive.toml:1: host.limits.stanza: write no more than unsent, 1"),
+        ("[host]\nlimits = 1", "archive.toml:2: host.limits: write it as a table, [host.limits]"),
         ("[host.users]\nromeo = 1", "archive.toml:2: host.users.romeo: write a text in quotation marks"),
         ("[host]\nusers.romeo = 1", "archive.toml:2: host.users.romeo: write a text in quotation marks"),
         ("archive = 1", "archive.toml:1: archive: write it as a table, [archive]"),

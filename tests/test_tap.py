@@ -11,7 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import pytest_twisted
+from twisted.internet.threads import deferToThread
 
+from archive_crypt.config import load
 from archive_crypt.tap import ArchiveService, Options, makeService
 
 ROOT = Path(__file__).parents[1]
@@ -96,6 +99,25 @@ def test_a_wrong_configuration(written):
     """A configuration that is wrong is told in one line, with the line of the file."""
     path = written("port = 'x'")
     assert failed(path) == [f"archive-crypt: {path}:4: host.port: write a whole number from 0 to 65535"]
+
+
+@pytest_twisted.inlineCallbacks
+def test_limits_are_kept(written):
+    """The server keeps the limits of its configuration: here, one connection."""
+    from twisted.internet import reactor
+
+    service = ArchiveService(load(written("port = 0\nlimits.connections = 1")), reactor)
+    service.startService()
+    try:
+        port = service.address.port
+        first, second = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(2)]
+        with closing(first), closing(second):
+            assert (yield deferToThread(second.recv, 1)) == b""
+            first.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                first.recv(1)
+    finally:
+        yield service.stopService()
 
 
 def test_what_twistd_is_given(written):
