@@ -1,13 +1,15 @@
 """The operator's file."""
 
-from dataclasses import asdict
+import re
+from dataclasses import asdict, fields
+from pathlib import Path
 
 import pytest
 
-from archive_crypt.config import Config, load
+from archive_crypt.config import _ARCHIVE, Config, Database, Host, load
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.limits import Limits
-from archive_crypt.model import SaveMode
+from archive_crypt.model import SaveMode, Settings
 
 
 def loaded(tmp_path, text):
@@ -130,3 +132,36 @@ def test_no_file(tmp_path):
 def test_no_secret_is_repeated(tmp_path):
     """A complaint never repeats a value: it could be a password."""
     assert "hunter2" not in complaint(tmp_path, "[host]\nport = 'hunter2'")
+
+
+def documented():
+    """The settings that docs/configuration.rst tells of: (table, name) -> the default, as TOML."""
+    text = (Path(__file__).parents[1] / "docs" / "configuration.rst").read_text()
+    found, table = {}, ""
+    for line in text.splitlines():
+        if header := re.fullmatch(r"\[([\w.]+)\]", line):
+            table = header[1]
+        elif row := re.match(r"``(\w+)`` +(\S+)  +\S", line):
+            assert (table, row[1]) not in found
+            found[table, row[1]] = row[2]
+    return found
+
+
+def test_every_setting_is_documented():
+    """docs/configuration.rst names every setting there is, and no other."""
+    known = {("database", f.name) for f in fields(Database)}
+    known |= {("archive", name) for name in _ARCHIVE}
+    known |= {("host", f.name) for f in fields(Host)} - {("host", "users"), ("host", "limits")}
+    known |= {("host.limits", f.name) for f in fields(Limits)}
+    assert set(documented()) == known
+
+
+def test_the_documented_defaults_are_the_defaults(tmp_path):
+    """A file with all the defaults that docs/configuration.rst tells means what an empty one does."""
+    tables = {}
+    for (table, name), default in documented().items():
+        tables.setdefault(table, []).append(f"{name} = {default}" if default != "none" else "")
+    text = "\n".join(line for table, lines in tables.items() for line in [f"[{table}]", *lines])
+    assert loaded(tmp_path, text) == Config()
+    nothing = {name for (_, name), default in documented().items() if default == "none"}
+    assert nothing == {name for name, field in _ARCHIVE.items() if getattr(Settings(), field) is None}
