@@ -20,6 +20,9 @@ import psycopg2
 from psycopg2 import sql
 from slixmpp import JID, ClientXMPP
 
+from archive_crypt.hosts.postgres import EmbeddedPostgres
+from archive_crypt.trial import postgres_folder
+
 DIALOGUE = (
     ("romeo", "He jests at scars that never felt a wound."),
     ("romeo", "But soft, what light through yonder window breaks?"),
@@ -45,6 +48,7 @@ def main() -> int:
         print(f"\nThe demo failed: {failure}", file=sys.stderr)
         return 1
     finally:
+        EmbeddedPostgres(postgres_folder(folder / "data")).destroy()  # as root, it is elsewhere
         shutil.rmtree(folder, ignore_errors=True)
     return 0
 

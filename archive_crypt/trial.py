@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ USERS = ("romeo", "juliet", "nurse")
 _log = Logger()
 
 
+def postgres_folder(data: Path) -> Path:
+    """Where `run` keeps its PostgreSQL."""
+    return data / "postgres"
+
+
 def run(data: Path, port: int, as_json: bool) -> None:
     """Serve until SIGINT or SIGTERM; `data` holds the database, the certificate and the log.
 
@@ -38,10 +44,14 @@ def run(data: Path, port: int, as_json: bool) -> None:
     with log:
         observer: Any = textFileLogObserver(log)
         globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-        with EmbeddedPostgres(data / "postgres") as dsn:
+        with EmbeddedPostgres(postgres_folder(data), _say) as dsn:
             migrate(dsn)
             host = Host(DOMAIN, port=port, data=str(data / "tls"), users={user: user for user in USERS})
             _serve(Config(Database(dsn), host=host), as_json)
+
+
+def _say(text: str) -> None:
+    print(f"archive-crypt: {text}", file=sys.stderr)
 
 
 def _serve(config: Config, as_json: bool) -> None:

@@ -16,12 +16,17 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
+from twisted.logger import Logger
+
 from archive_crypt.errors import ConfigurationError
+
+log = Logger()
 
 DATABASE = "archive"
 _MAJOR = "18"
@@ -47,10 +52,12 @@ class EmbeddedPostgres:
     """One PostgreSQL server, whose data lives in the folder `data` (made at the first start).
 
     One process at a time may have it. As root, `data` becomes a link to a folder under /var/tmp,
-    and the server runs as somebody unprivileged.
+    and the server runs as somebody unprivileged. `say` is told, in one line, what somebody should
+    know who starts it; without it, the log.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, say: Callable[[str], None] | None = None) -> None:
+        self._say = say or (lambda text: log.warn("{text}", text=text))
         self._data = data.absolute()
         self._user = _unprivileged() if os.geteuid() == 0 else None
         self._home = self._data
@@ -77,8 +84,8 @@ class EmbeddedPostgres:
             password = self._prepare()
             self._stop_server()
             self._sockets = socket_folder(self._home, self._user)
-            log = str(self._home / "log")
-            self._run("pg_ctl", "start", *self._control, "-l", log, "-o", f"-k {self._sockets}")
+            words = str(self._home / "log")
+            self._run("pg_ctl", "start", *self._control, "-l", words, "-o", f"-k {self._sockets}")
         except BaseException:
             self._let_go()
             raise
@@ -151,6 +158,7 @@ class EmbeddedPostgres:
             home = self._data.resolve()
             if home.is_dir():
                 return home
+            self._say(f"{self._data}: its data, in {home}, is gone; a new, empty archive is made")
             self._data.unlink()  # /var/tmp was cleaned
         elif self._data.exists():
             try:

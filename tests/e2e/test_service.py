@@ -21,6 +21,7 @@ from archive_crypt.core.dialect import RSM, F
 from archive_crypt.demo import search_tables
 from archive_crypt.hosts.postgres import EmbeddedPostgres
 from archive_crypt.store.migrate import migrate
+from archive_crypt.trial import postgres_folder
 from tests.e2e.conftest import DOMAIN, PATIENCE, awaited
 from tests.kit import LAPTOP, opened
 
@@ -267,6 +268,7 @@ class Running:
     def __init__(self, folder):
         import json
 
+        self.folder = folder
         command = [sys.executable, "-m", "archive_crypt.cli", "run", "--json", "--port", "0"]
         self.process = subprocess.Popen(
             [*command, "--data", str(folder / "data")],
@@ -285,3 +287,4 @@ class Running:
     def stop(self):
         self.process.terminate()
         assert self.process.wait(PATIENCE) == 0
+        EmbeddedPostgres(postgres_folder(self.folder / "data")).destroy()

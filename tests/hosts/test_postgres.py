@@ -104,6 +104,23 @@ def test_not_as_root(running):
     assert stat.S_IMODE(data.parent.stat().st_mode) & 0o077 == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
+def test_data_that_is_gone(tmp_path):
+    """As root, where the folder that `data` links to is gone, it is said, once, that all begins anew."""
+    data, said = tmp_path / "data", []
+    gone = tmp_path / "gone"
+    data.symlink_to(gone)
+    server = EmbeddedPostgres(data, said.append)
+    try:
+        with server as dsn:
+            assert execute(dsn, "SELECT 1") == (1,)
+        with server:
+            pass
+        assert said == [f"{data}: its data, in {gone}, is gone; a new, empty archive is made"]
+    finally:
+        server.destroy()
+
+
 def test_stop(folder):
     """After `stop` no process is left; to stop again does nothing."""
     server = EmbeddedPostgres(folder)
