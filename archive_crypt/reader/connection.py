@@ -6,6 +6,7 @@ There is no way to do without either: what asks for a password in clear is not t
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,10 +174,13 @@ class Connection:
 
     def _on_connection_failed(self, error: Any) -> None:
         # There may be more addresses to try: `reconnect_delay` comes after the last.
-        self._reason = str(getattr(error, "strerror", None) or error)
+        # asyncio's own words for it would repeat the address.
+        known = isinstance(error, OSError) and (error.errno or 0) > 0
+        self._reason = os.strerror(error.errno) if known else str(getattr(error, "strerror", None) or error)
 
     def _on_no_address_left(self, _: Any) -> None:
-        self._fail(f"Cannot reach {self._where()}: {self._reason or 'it has no usable address'}.")
+        why = (self._reason or "it has no usable address").rstrip(".")
+        self._fail(f"Cannot reach {self._where()}: {why}. Is the server running? See --host and --port.")
 
     def _on_disconnected(self, reason: Any) -> None:
         if isinstance(reason, ssl.SSLError):  # comes before `ssl_invalid_chain`
@@ -227,8 +231,9 @@ def _trust(ca: Path | None) -> ssl.SSLContext:
     """Verifies the server's certificate and name, by `ca` alone if it is given."""
     try:
         return ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        raise Problem(f"{ca}: {error.strerror or 'no certificate in it can be read'}") from None
+    except OSError as error:
+        why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+        raise Problem(f"--ca {ca}: {why}. Give the server's certificate, in PEM form.") from None
 
 
 def _checked(password: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from archive_crypt import __version__
+from archive_crypt.core import jids
 from archive_crypt.model import Micros
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -172,7 +173,9 @@ def _add_account(command: argparse.ArgumentParser) -> None:
 
 
 def _add_filter(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--with", dest="with_", metavar="JID", help="only with this contact, room or domain")
+    command.add_argument(
+        "--with", dest="with_", type=address, metavar="JID", help="only with this contact, room or domain"
+    )
     command.add_argument("--start", type=moment, metavar="TIME", help="only what began then or later")
 
 
@@ -203,6 +206,16 @@ def moment(text: str) -> Micros:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time such as 2026-11-21 or 2026-11-21T10:00Z"
         ) from None
+
+
+def address(text: str) -> str:
+    """A JID, just as it was given.
+
+    :raises argparse.ArgumentTypeError: it is none.
+    """
+    if jids.read(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JID such as juliet@example.org or example.org")
+    return text
 
 
 def port(text: str) -> int:

@@ -436,15 +436,19 @@ async def test_the_database_is_away(served, reader):
         ["read", "romeo@x", "--port", "65536"],
         ["enable", "romeo@x", "--scope", "forever"],
         ["keygen", "--bits", "many"],
+        ["list", "romeo@x", "--with", "notjid@@@"],
+        ["read", "romeo@x", "--with", ""],
     ],
 )
 @ensureDeferred
 async def test_wrong_usage(arguments, capsys):
-    """What is no command ends with one line and exit code 1, not argparse's 2."""
+    """What is no command ends with one line and exit code 1, not argparse's 2; an option is named."""
     with pytest.raises(SystemExit) as ended:
         await cli.run(arguments)
     assert ended.value.code == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert not arguments[2:] or arguments[-2] in err or arguments[-1] in err
 
 
 @ensureDeferred

@@ -137,6 +137,7 @@ async def test_no_server(reader, certificate):
         assert done.code == 2
         assert says_one_line(done)
         assert f"Cannot reach {host} port 1: " in done.err
+        assert ". Is the server running? See --host and --port." in done.err
 
 
 @ensureDeferred
@@ -261,9 +262,16 @@ async def test_a_host_that_cannot_be_one(reader):
 def test_what_cannot_be_used_is_known_before_connecting(tmp_path, certificate):
     """A file without certificates, or none, and a password that no server could take, are problems of their own."""
     (tmp_path / "empty").touch()
-    for ca, text in ((tmp_path / "empty", "no certificate"), (tmp_path / "none", "No such file")):
-        with pytest.raises(Problem, match=text):
-            Connection(Account(ROMEO, ca=ca), "x")
+    (tmp_path / "letter").write_text("Wherefore art thou Romeo?")
+    for name, why in (
+        ("empty", "no cert"),
+        ("letter", "no cert"),
+        ("none", "No such file"),
+        ("", "Is a dir"),
+    ):
+        said = rf"--ca {tmp_path / name}: {why}.*\. Give the server's certificate, in PEM form\.$"
+        with pytest.raises(Problem, match=said):
+            Connection(Account(ROMEO, ca=tmp_path / name), "x")
     with pytest.raises(Problem, match="RFC 4013"):
         Connection(Account(ROMEO, ca=certificate), "bell\a")
 
