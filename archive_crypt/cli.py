@@ -193,7 +193,10 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _first_line(error: psycopg2.Error) -> str:
     """What the driver says, without the lines that could quote a statement."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    text = str(error).strip().partition("\n")[0]
+    if text.startswith("invalid "):  # it quotes the DSN, which may hold a password
+        return "its DSN is not one that libpq understands"
+    return text or type(error).__name__
 
 
 if __name__ == "__main__":

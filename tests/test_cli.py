@@ -135,6 +135,16 @@ def test_failures_are_one_line(written, capsys):
         assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("dsn", ["host=x hunter2", "postgresql://u:hunter2 x@h:hunter2/db"])
+def test_no_password_is_repeated(written, capsys, dsn):
+    """Of a DSN that cannot be understood nothing is repeated: it could be the password."""
+    for command in ("check", "migrate"):
+        assert cli.main([command, "--config", str(written(dsn=dsn))]) == 1
+        out, err = capsys.readouterr()
+        assert "not one that libpq understands" in out + err
+        assert "hunter2" not in out + err
+
+
 @pytest.mark.parametrize("port", ["70000", "-1", "xmpp"])
 def test_run_takes_only_ports(capsys, port):
     """`run` refuses at once what is no port."""
