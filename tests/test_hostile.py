@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.defer import Deferred, fail
 
-from archive_crypt.conversations import MOST_OPEN
+from archive_crypt import conversations
 from archive_crypt.core.dialect import F
 from archive_crypt.errors import StorageRefused, StorageUnavailable
 from archive_crypt.model import AutoState, SuppliedKey
@@ -139,15 +139,17 @@ def test_endless_threads_tell_nothing_apart():
     assert shown.thread is None
 
 
-def test_open_conversations_are_bounded():
+def test_open_conversations_are_bounded(monkeypatch):
     """However many threads others begin, only so many data keys live; nothing is lost."""
+    assert conversations.MOST_OPEN <= 500
+    monkeypatch.setattr(conversations, "MOST_OPEN", 20)
     house = House()
     stream = house.stream(f"{ROMEO}/a")
     auto(stream, encrypt="true", keys=key_info(LAPTOP, "laptop"))
-    for n in range(MOST_OPEN + 3):
+    for n in range(23):
         stream.hears(f"<message from='{JULIET}/x' type='chat'><body>hi</body><thread>{n}</thread></message>")
-    assert len(house.archiver._owners[ROMEO].conversations) == MOST_OPEN
-    assert len(rows(house)) == MOST_OPEN + 3
+    assert len(house.archiver._owners[ROMEO].conversations) == 20
+    assert len(rows(house)) == 23
 
 
 def test_keys_of_a_collection_are_bounded():
