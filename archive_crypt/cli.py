@@ -17,7 +17,6 @@ from archive_crypt import __version__
 from archive_crypt.config import Config, Host, load
 from archive_crypt.crypto import lockedmem
 from archive_crypt.errors import ConfigurationError, LockedMemoryUnavailable
-from archive_crypt.hosts.embedded import EmbeddedServer
 from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.store.migrate import migrate, pending
 
@@ -135,7 +134,12 @@ def _memory_finding() -> tuple[bool, str, str]:
 
 def _host_findings(path: Path, host: Host) -> Iterator[tuple[bool, str, str]]:
     try:
+        from archive_crypt.hosts.embedded import EmbeddedServer  # an extra: there may be none
+
         EmbeddedServer(None, host.domain, host.users)
+    except ImportError as error:
+        yield False, "host", f"{error.name} is missing: install archive_crypt with its extra 'embedded'"
+        return
     except ConfigurationError as error:
         yield False, "host", f"{error}; see [host] in {path}"
         return
