@@ -125,12 +125,13 @@ def without_lapsed(preferences: Preferences, now: Micros) -> Preferences:
 
 
 def prolonged(preferences: Preferences, thread: str | None, now: Micros) -> Preferences:
-    """The same after a message in `thread` at `now`: its session lasts `timeout` from now."""
+    """The same after a message in `thread` at `now`: its session, unless it has lapsed, lasts
+    `timeout` from now."""
     return replace(
         preferences,
         sessions=tuple(
             replace(session, until=max(session.until, now + session.timeout * SECOND))
-            if session.thread == thread
+            if session.thread == thread and session.until > now
             else session
             for session in preferences.sessions
         ),
