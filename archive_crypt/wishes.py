@@ -73,8 +73,8 @@ class Wishes:
         shown = AutoShown(auto.save, auto.save and auto.encrypt, recorder.lasting)
         return preferences.without_lapsed(owner.preferences, self._now()), shown
 
-    def check(self, jid: JID, request: PreferencesSet) -> None:
-        """Whether the preferences in a request can be had.
+    def check(self, jid: JID, request: PreferencesSet, *, recording: bool = False) -> None:
+        """Whether the preferences in a request can be had; `recording`: it turns that on as well.
 
         :raises NotImplementedHere: a mode that cannot be recorded, while a stream is recording.
         :raises BelowRequired: the operator requires that more is saved.
@@ -87,7 +87,7 @@ class Wishes:
         level = REQUIRED.get(settings.automatic)
         if level is not None and any(preferences.least(mode, level) is not level for mode in modes):
             raise BelowRequired
-        recording = any(recorder.recording for recorder in owner.recorders.values())
+        recording = recording or any(recorder.recording for recorder in owner.recorders.values())
         if recording and modes & unsupported(settings):
             raise NotImplementedHere("The archive cannot record so much of a message.")
         known = owner.preferences

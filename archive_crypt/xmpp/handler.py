@@ -208,9 +208,10 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
 
     @inlineCallbacks
     def _set_preferences(self, request: PreferencesSet) -> _Doing:
-        self._archiver.wishes.check(self._jid, request)
-        if request.auto is not None:
-            yield self._archiver.switching.set(self._jid, stanzas.read_auto(request.dialect, request.auto))
+        auto = None if request.auto is None else stanzas.read_auto(request.dialect, request.auto)
+        self._archiver.wishes.check(self._jid, request, recording=auto is not None and auto.save)
+        if auto is not None:
+            yield self._archiver.switching.set(self._jid, auto)
         changes = yield self._archiver.wishes.set(self._jid, request)
         return self._changed(changes)
 
