@@ -70,9 +70,10 @@ class Owner:
         self.prefer(state.preferences)
 
     def prefer(self, wishes: Preferences) -> None:
-        """These are his preferences now, unless newer ones are known."""
+        """These are his preferences now, unless newer ones are known. What his sessions were prolonged
+        by since that was stored is kept."""
         if wishes.revision >= self.preferences.revision:
-            self.preferences = wishes
+            self.preferences = preferences.not_sooner(wishes, self.preferences)
             self._stored = {session.thread: session.until for session in wishes.sessions}
 
     def mode(self, peer: Peer, now: Micros) -> tuple[SaveMode, Terms | None]:

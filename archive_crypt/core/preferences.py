@@ -138,6 +138,20 @@ def prolonged(preferences: Preferences, thread: str | None, now: Micros) -> Pref
     )
 
 
+def not_sooner(new: Preferences, old: Preferences) -> Preferences:
+    """`new`, in which no session ends sooner than it was known to in `old`."""
+    known = {session.thread: session.until for session in old.sessions}
+    if not known or not new.sessions:
+        return new
+    return replace(
+        new,
+        sessions=tuple(
+            replace(session, until=max(session.until, known.get(session.thread, session.until)))
+            for session in new.sessions
+        ),
+    )
+
+
 def difference(old: Preferences, new: Preferences) -> Changes:
     """What came from `old` to `new`."""
     threads = {session.thread for session in new.sessions}
