@@ -169,6 +169,7 @@ class Archiver:
         late = self._works.clock.callLater(MOST_SECONDS, self._be_late, recorder)
         while not recorder.closed:
             try:
+                yield self._works.writer.flushed(recorder.owner)  # what his last stream left behind
                 state = yield self._works.storage.state(recorder.owner)
             except StorageUnavailable:
                 yield deferLater(self._works.clock, _PAUSE)

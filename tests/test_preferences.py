@@ -4,11 +4,24 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
-from archive_crypt.core.dialect import DIALECTS
+from archive_crypt.core.dialect import DIALECTS, F
 from archive_crypt.demo import search_tables
 from tests.kit import House
 
 dialects = pytest.mark.parametrize("namespace", DIALECTS, ids=["V", "T", "F"])
+
+
+def hold(storage):
+    """From now on no change is applied until its Deferred in the list returned is fired."""
+    apply, held = storage.apply, []
+
+    def wait(changes, **more):
+        done = Deferred()
+        held.append(done)
+        return done.addCallback(lambda _: apply(changes, **more))
+
+    storage.apply = wait
+    return held
 
 
 @pytest.mark.clause("INT-06", "INT-14", "0136-pref-default-02")
@@ -41,20 +54,36 @@ def test_the_result_comes_after_the_change_is_durable(namespace):
     house = House()
     stream = house.stream("romeo@montague.lit/orchard")
     stream.ask(f"<iq type='get' id='p1'><pref xmlns='{namespace}'/></iq>")
-    apply, held = house.storage.apply, []
-
-    def hold(changes, **more):
-        done = Deferred()
-        held.append(done)
-        return done.addCallback(lambda _: apply(changes, **more))
-
-    house.storage.apply = hold
+    held = hold(house.storage)
     asked = f"<iq type='set' id='p2'><pref xmlns='{namespace}'><method type='auto' use='prefer'/></pref></iq>"
     assert stream.ask(asked) is None
     before = len(stream.received)
     held.pop().callback(None)
     house.settle()
     assert [iq.get("type") for iq in stream.received[before:]] == ["result", "set"]
+
+
+@pytest.mark.clause("0136f-session-03")
+def test_a_session_is_not_shortened_by_coming_back_at_once():
+    """Whose last stream ended just now has what that left to be stored, however long that takes."""
+    house = House(session_timeout=3600)
+    message = "<message to='juliet@capulet.lit' type='chat'><body>unsaid</body><thread>T</thread></message>"
+    stream = house.stream("romeo@montague.lit/orchard")
+    stream.ask(
+        f"<iq type='set' id='p1'><pref xmlns='{F.namespace}'><session thread='T' save='false'/></pref></iq>"
+    )
+    house.passes(800)
+    stream.says(message)
+    held = hold(house.storage)
+    stream.closes()
+    stream = house.stream("romeo@montague.lit/orchard")
+    held.pop().callback(None)
+    house.settle()
+    del house.storage.apply
+    stream.ask(f"<iq type='set' id='a1'><auto xmlns='{F.namespace}' save='true'/></iq>")
+    house.passes(3500)
+    stream.says(message)
+    assert not len(stream.ask(f"<iq type='get' id='l1'><list xmlns='{F.namespace}'/></iq>")[0])
 
 
 @pytest.mark.clause("0136-pref-determine-03")
