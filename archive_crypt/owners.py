@@ -23,6 +23,9 @@ from archive_crypt.silence import Silence
 from archive_crypt.store.interfaces import OwnerState, Prolong, Terms
 from archive_crypt.works import Conversation, Sealing, Works
 
+#: Contacts and threads whose save mode is remembered.
+_MOST_DECIDED = 1000
+
 #: How much an operator's compulsory logging saves at least (XEP-0136 7.1).
 REQUIRED = {
     Automatic.REQUIRED_BODY: SaveMode.BODY,
@@ -52,6 +55,7 @@ class Owner:
         self.copies = Copies(works.clock)
         self.off_the_record = OffTheRecord(jid, self.conversations)
         self.preferences = Preferences()
+        self._decided: dict[tuple[str, str | None], tuple[SaveMode, Terms | None]] = {}
         #: How his messages are sealed now; None: in clear.
         self.sealing: Sealing | None = None
         self._settings = works.settings
@@ -75,9 +79,24 @@ class Owner:
         if wishes.revision >= self.preferences.revision:
             self.preferences = preferences.not_sooner(wishes, self.preferences)
             self._stored = {session.thread: session.until for session in wishes.sessions}
+            self._decided.clear()
 
     def mode(self, peer: Peer, now: Micros) -> tuple[SaveMode, Terms | None]:
-        """How much of a message is saved, and under which terms; None: whatever he prefers."""
+        """How much of a message is saved, and under which terms; None: whatever he prefers.
+
+        Remembered until preferences change, but where time decides as well.
+        """
+        if self.preferences.sessions:
+            return self._decide(peer, now)
+        key = (peer.jid, peer.thread)
+        found = self._decided.get(key)
+        if found is None:
+            if len(self._decided) >= _MOST_DECIDED:
+                self._decided.clear()
+            found = self._decided[key] = self._decide(peer, now)
+        return found
+
+    def _decide(self, peer: Peer, now: Micros) -> tuple[SaveMode, Terms | None]:
         settings = self._settings
         wishes = preferences.without_lapsed(self.preferences, now)
         mode = preferences.save_mode(wishes, peer.jid, peer.thread, settings.save)

@@ -6,8 +6,7 @@ What the recorders of one user share, his conversations and their data keys, is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.words.protocols.jabber.jid import JID
@@ -25,8 +24,7 @@ MOST_WAITING = 256 * 1024
 MOST_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """A user's own copy of a message: which way it went, and when it came by."""
 
     direction: Direction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -35,8 +35,7 @@ class Sealing:
     namespace: str
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A message to record: `content` as `items.content` makes it; `sealing` None: in clear;
     `terms` None: whatever its owner prefers; `now`: when it is recorded, whenever it was said."""
 

@@ -6,7 +6,7 @@ The core decides and returns effects; the recorder acts on them.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted.words.xish import domish
 
@@ -75,8 +75,7 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """Whom a message was exchanged with.
 
     (`key`, `thread`) tells the conversation: `key` is the bare JID, but in a room's private
@@ -101,7 +100,9 @@ def peer_of(message: domish.Element, direction: Direction, owner: str) -> Peer |
     if jid is None:
         return None
     bare = jid.userhost()
-    thread, parent = map(_kept, thread_of(message))
+    thread, parent = thread_of(message)
+    if thread is not None:
+        thread, parent = _kept(thread), _kept(parent)
     if message.getAttribute("type") == "groupchat":
         return Peer(bare, bare, thread, jid.resource, parent)
     full = jid.full()
@@ -119,7 +120,9 @@ def thread_of(message: domish.Element) -> tuple[str | None, str | None]:
 
 
 def _kept(thread: str | None) -> str | None:
-    return thread if thread and len(thread.encode()) <= LONGEST_THREAD else None
+    if thread is None or len(thread) * 4 <= LONGEST_THREAD:  # UTF-8 takes four octets at most
+        return thread
+    return thread if len(thread.encode()) <= LONGEST_THREAD else None
 
 
 def renamed(with_: str, settled: bool, peer: str) -> tuple[str, bool]:

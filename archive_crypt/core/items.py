@@ -164,6 +164,10 @@ def _escaped(text: str) -> str:
 def _taken_apart(content: str) -> tuple[str, str | None, str, bool]:
     """("to", its own utc or None, " name='nick'><body>...", whether it has times of its own, which
     only uploaded items have) of "<to name='nick'><body>..."."""
+    if content.startswith("<to>"):  # most are: recorded, and in no room
+        return "to", None, content[3:], False
+    if content.startswith("<from>"):
+        return "from", None, content[5:], False
     found = _HEAD.match(content)
     if found is None:
         raise ValueError("an item is neither <to>, <from> nor <note>")

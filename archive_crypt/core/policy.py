@@ -92,6 +92,12 @@ def judge(message: domish.Element, direction: Direction, mode: SaveMode, rules: 
         return False, "sent to a room"  # the room delivers it back to its sender (XEP-0136 5.6)
     has_content = has_store_hint = False
     for child in tree.children(message):
+        if child.name == "body" and child.uri in _STANZA:  # first, as most messages hold nothing else
+            text = tree.text(child)
+            if text.startswith("?OTR") and not (rules.forward_secret or rules.required):
+                return False, "forward secret"
+            has_content = has_content or bool(text)
+            continue
         reason = _never(child) or (None if rules.required else _forbids(child, rules))
         if reason is not None:
             return False, reason
@@ -175,16 +181,12 @@ def _denies_storing(headers: domish.Element) -> bool:
 
 
 def _is_forward_secret(child: domish.Element) -> bool:
-    if child.name == "body":
-        return tree.text(child).startswith("?OTR")
     if child.name == "encryption":
         return child.uri == _EME and child.getAttribute("namespace") in _FORWARD_SECRET
     return child.name == "encrypted" and child.uri in _OMEMO
 
 
 def _is_content(child: domish.Element, mode: SaveMode, rules: Rules) -> bool:
-    if child.name == "body" and child.uri in _STANZA:
-        return bool(tree.text(child))
     if child.uri == _OPENPGP and child.name == "openpgp":
         return True
     if mode is not SaveMode.MESSAGE:

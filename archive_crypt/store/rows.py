@@ -106,15 +106,16 @@ class Rows:
     def _record(self, cursor: Any, owners: dict[str, Locked], changes: list[Any]) -> list[Outcome]:
         withheld = _withheld(cursor, owners, changes)
         outcomes: list[Outcome] = [Withheld() if n in withheld else None for n in range(len(changes))]
-        kept = [change for n, change in enumerate(changes) if n not in withheld]
+        kept = [change for n, change in enumerate(changes) if n not in withheld] if withheld else changes
         opens = [change for change in kept if isinstance(change, Open)]
         opened = self._open(cursor, owners, opens) if opens else {}
         rows = [self._row(cursor, owners, change) for change in kept if isinstance(change, Append)]
         sql.copy(cursor, rows)
         growth: defaultdict[Place, Growth] = defaultdict(Growth)
         for row in rows:
-            growth[row.place].items += 1
-            growth[row.place].octets += len(row.content)
+            grows = growth[row.place]
+            grows.items += 1
+            grows.octets += len(row.content)
         drawn = sql.stamps(cursor, list(dict.fromkeys((*opened, *growth))))
         if opened:
             sql.insert_changes(cursor, opened, drawn, growth)

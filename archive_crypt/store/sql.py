@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg2.extras import execute_values
 
@@ -43,8 +43,7 @@ class Locked:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row of `item`. `key` numbers its data key; `at` is None of what is encrypted."""
 
     place: Place
