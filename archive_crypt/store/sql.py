@@ -205,21 +205,18 @@ def insert_keys(cursor: Any, rows: Iterable[tuple[Place, EncryptedKey]]) -> int:
 
 def copy(cursor: Any, rows: Iterable[Row]) -> None:
     """Insert items, however many, in one COPY."""
-    buffer = BytesIO()
-    buffer.write(_SIGNATURE)
-    for row in rows:
-        (owner, collection), size = row.place, len(row.content)
-        if row.key is not None:
-            head = _SEALED.pack(6, 8, owner, 8, collection, 4, row.number, 2, row.key, _NULL, size)
-        elif row.at is not None:
-            head = _PLAIN.pack(6, 8, owner, 8, collection, 4, row.number, _NULL, 8, row.at, size)
+    parts = [_SIGNATURE]
+    for (owner, collection), number, key, at, content in rows:
+        size = len(content)
+        if key is not None:
+            parts.append(_SEALED.pack(6, 8, owner, 8, collection, 4, number, 2, key, _NULL, size))
+        elif at is not None:
+            parts.append(_PLAIN.pack(6, 8, owner, 8, collection, 4, number, _NULL, 8, at, size))
         else:
-            head = _UPLOADED.pack(6, 8, owner, 8, collection, 4, row.number, _NULL, _NULL, size)
-        buffer.write(head)
-        buffer.write(row.content)
-    buffer.write(_TRAILER)
-    buffer.seek(0)
+            parts.append(_UPLOADED.pack(6, 8, owner, 8, collection, 4, number, _NULL, _NULL, size))
+        parts.append(content)
+    parts.append(_TRAILER)
+    octets = b"".join(parts)
     columns = "owner, collection, number, key, at, content"
     # In one piece: between its pieces psycopg2 gives up the GIL and has to wait for it again.
-    size = buffer.getbuffer().nbytes
-    cursor.copy_expert(f"COPY item ({columns}) FROM STDIN (FORMAT binary)", buffer, size)
+    cursor.copy_expert(f"COPY item ({columns}) FROM STDIN (FORMAT binary)", BytesIO(octets), len(octets))
