@@ -173,7 +173,7 @@ class Conversations:
 
     def _create_key(self, talk: Conversation, matter: Arrival | Sealing) -> None:
         talk.sealing = matter.sealing if isinstance(matter, Arrival) else matter
-        talk.wrapped = set(talk.sealing.keys if talk.sealing else ())
+        talk.wrapped = talk.sealing.keys if talk.sealing else ()  # shared: there are many of them
         talk.data_key = self._works.keyring.create(self._works.settings.seal_algorithm)
 
     def _open_collection(self, talk: Conversation, arrival: Arrival) -> None:
@@ -264,7 +264,7 @@ class Conversations:
 
     def _wrap(self, talk: Conversation, key: DataKey, keys: Sequence[PublicKey]) -> tuple[EncryptedKey, ...]:
         algorithm = self._works.settings.wrap_algorithm
-        talk.wrapped.update(keys)
+        talk.wrapped += tuple(key for key in keys if key not in talk.wrapped)
         return tuple(
             EncryptedKey(key.name, public.name, algorithm, self._works.keyring.wrap(key, public, algorithm))
             for public in keys

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -66,7 +66,7 @@ class Conversation:
     octets: int = 0
     data_key: DataKey | None = None
     sealing: Sealing | None = None
-    wrapped: set[PublicKey] = field(default_factory=set)
+    wrapped: tuple[PublicKey, ...] = ()
     held: list[tuple[Change, Deferred[None]]] | None = None
 
 
