@@ -22,8 +22,8 @@ class Direction(enum.Enum):
 
 
 class SaveMode(enum.Enum):
-    """How much of a message is saved (XEP-0136 3.2), from nothing to all. ``stream`` can be
-    preferred, but nothing is recorded under it."""
+    """How much of a message is saved (XEP-0136 3.2), from nothing to all. ``stream`` can be preferred
+    while nothing is recorded; where something already is, it is met by whole messages."""
 
     FALSE = "false"
     BODY = "body"
