@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from archive_crypt.core import times
 from archive_crypt.core.preferences import ORDER, save_mode, without_lapsed
 from archive_crypt.errors import (
     CollectionGone,
@@ -240,7 +241,7 @@ def _take_items(kept: Kept, change: Save) -> None:
         if item.encrypted:
             kept.items[number] = UploadedItem(number, item.content, item.key_names)
         else:
-            at += item.secs * SECOND
+            at = min(at + item.secs * SECOND, times.LATEST)
             kept.items[number] = PlainItem(number, at, item.content)
 
 

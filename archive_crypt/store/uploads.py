@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from typing import Any
 
+from archive_crypt.core import times
 from archive_crypt.errors import NotAcceptable
 from archive_crypt.model import SECOND, Collection, EncryptedKey, Form, Link, Micros, UploadedKey
 from archive_crypt.store import sql
@@ -179,7 +180,7 @@ def _put_items(cursor: Any, place: Place, change: Save) -> bool:
     at = change.start if at is None else at
     rows = []
     for number, item in enumerate(change.items, max(last + 1, FIRST_UPLOAD)):
-        at += item.secs * SECOND
+        at = min(at + item.secs * SECOND, times.LATEST)
         rows.append(Row(place, number, None, None if item.encrypted else at, item.content.encode()))
     sql.copy(cursor, rows)
     for name in dict.fromkeys(name for item in change.items for name in item.key_names):

@@ -3,8 +3,9 @@
 import pytest
 from pytest_twisted import ensureDeferred
 
+from archive_crypt.core import times
 from archive_crypt.errors import NoSuchCollection, NotAcceptable
-from archive_crypt.model import SECOND, Collection, Form, Link, PlainItem, SealedItem, UploadedItem
+from archive_crypt.model import SECOND, Collection, Form, Link, PlainItem, SealedItem, UploadedItem, Window
 from archive_crypt.store.interfaces import FIRST_UPLOAD, MOST_WRAPPED, DeleteKeys, Reseal, Upload
 from tests.store.kit import (
     CHAMBER,
@@ -77,6 +78,16 @@ async def test_times_run_on(storage):
     await only(storage, save(items=(said("c", 0), said("d", 2))))
     moments = [(item.at - START) // SECOND for item in (await paged(storage)).page.items]
     assert moments == [3, 3, 8, 8, 10]
+
+
+@ensureDeferred
+async def test_times_end(storage):
+    """Messages that would come after the year 9999 are put at its end, however many seconds they say."""
+    items = tuple(said(str(n), 2**31 - 1) for n in range(4400))  # summed, more than PostgreSQL can keep
+    await only(storage, save(items=items))
+    moments = [item.at for item in (await paged(storage, Window(4400))).page.items]
+    assert moments[0] == START + (2**31 - 1) * SECOND
+    assert moments[-1] == times.LATEST
 
 
 @ensureDeferred
