@@ -4,6 +4,7 @@ form: only the archive's own namespace is taken off, as a reply has that of its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
@@ -24,6 +25,7 @@ MOST_FORM = 16 * 1024
 
 _DATA_FORM = "jabber:x:data"
 _CLIENT = "jabber:client"
+_TAG = re.compile(r"<[^\s/>]+")
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
@@ -208,7 +210,10 @@ def _canonical(element: etree._Element) -> str:
         )
     except etree.C14NError:
         raise BadRequest(f"<{etree.QName(element).localname}/> has no canonical form.") from None
-    return text.decode()
+    canonical = text.decode()
+    if element.prefix and any(etree.QName(part).namespace is None for part in element.iter("*")):
+        return _TAG.sub(r'\g<0> xmlns=""', canonical, count=1)  # or they would take the reply's
+    return canonical
 
 
 def _escaped(text: str) -> str:
