@@ -30,8 +30,10 @@ from archive_crypt.model import (
 MOST_REPLY = 128 * 1024
 #: Of that, octets for the iq with the longest JIDs, the namespace and <set/>.
 _ENVELOPE = 8192
-#: The Id of an uploaded EncryptedKey: canonical XML has its attributes in one tag, in double quotes.
-_ID = re.compile(r'<[^>]*?\sId="([^"]*)"')
+#: The beginning of an EncryptedKey, and what comes of it before the end of its Id. An attribute's value
+#: can hold '>'.
+_TAG = re.compile(r"<[^\s/>]+")
+_ID = re.compile(rf"""({_TAG.pattern}(?:\s[^\s=]+=(?:"[^"]*"|'[^']*'))*?\sId=(["']))(.*?)\2""")
 #: Octets that secs and utc add to a plain item, at most.
 _TIMES = 64
 
@@ -76,7 +78,7 @@ def chat_answer(
     without an item; a page asked for by ``<before/>`` loses its first items instead, so that
     paging on from its ``<first/>`` misses none.
     """
-    wrapped = {name: [_written_key(key) for key in keys[name]] for name in keys}
+    wrapped = {name: _written_keys(keys[name]) for name in keys}
     encrypted = {i.number: _written_data(i, wrapped) for i in page.items if not isinstance(i, PlainItem)}
     attributes = _attributes(dialect, collection)
     head = "".join(_link(name, links[name]) for name in ("previous", "next") if links and name in links)
@@ -112,7 +114,7 @@ def keys_answer(
     """``<keys/>`` of one page of collections, each with its EncryptedKeys (XEP-0241 6). The page
     ends early where it would outgrow MOST_REPLY, but never without a collection."""
     chats = [
-        f"<chat{_attributes(dialect, collection)}>{_keys(map(_written_key, keys))}</chat>"
+        f"<chat{_attributes(dialect, collection)}>{_keys(_written_keys(keys))}</chat>"
         for collection, keys in page.items
     ]
     part = _shortened(chats, backwards)
@@ -148,6 +150,11 @@ def write_position(position: Position) -> str:
 _Written = tuple[str, str]
 
 
+def _written_keys(keys: Iterable[WrappedKey]) -> list[_Written]:
+    """Ours come first, as our EncryptedData tell them by their Ids."""
+    return _distinct(map(_written_key, sorted(keys, key=lambda key: isinstance(key, UploadedKey))))
+
+
 def _written_key(key: WrappedKey) -> _Written:
     """(Id, element) of an EncryptedKey; no two different ones of ours share an Id, on whatever page."""
     if isinstance(key, UploadedKey):
@@ -160,22 +167,30 @@ def _written_key(key: WrappedKey) -> _Written:
 def _identified(key: UploadedKey) -> _Written:
     """An uploaded key with the Id it has, or one from its content."""
     found = _ID.match(key.content)
-    if found:
-        return found[1], key.content
-    key_id = f"k{hashlib.sha256(key.content.encode()).hexdigest()[:24]}"
-    return key_id, key.content.replace("EncryptedKey", f'EncryptedKey Id="{key_id}"', 1)
+    return (found[3], key.content) if found else _anew(key.content)
+
+
+def _anew(text: str) -> _Written:
+    """An EncryptedKey with an Id from its content, instead of its own or of none."""
+    key_id = f"k{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    if _ID.match(text):
+        return key_id, _ID.sub(rf"\g<1>{key_id}\g<2>", text, count=1)
+    return key_id, _TAG.sub(rf'\g<0> Id="{key_id}"', text, count=1)
 
 
 def _keys(written: Iterable[_Written]) -> str:
+    return "".join(text for _, text in _distinct(written))
+
+
+def _distinct(written: Iterable[_Written]) -> list[_Written]:
     """EncryptedKeys, each once. What shares its Id with another gets a new one: an Id that stands
     twice in a document makes tools fail."""
     texts: dict[str, str] = {}
     for key_id, text in written:
         if texts.get(key_id, text) != text:
-            new = f"k{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-            key_id, text = new, text.replace(f'Id="{key_id}"', f'Id="{new}"', 1)
+            key_id, text = _anew(text)
         texts[key_id] = text
-    return "".join(texts.values())
+    return list(texts.items())
 
 
 def _written_data(item: SealedItem | UploadedItem, wrapped: Mapping[str, Sequence[_Written]]) -> str:
