@@ -141,6 +141,18 @@ def test_secs_from_the_previous_item():
     assert [item.at - START for item in read_items] == [0, 11 * SECOND, 18 * SECOND]
 
 
+@pytest.mark.clause("0136-manual-collection-14")
+def test_a_hundred_messages():
+    """Of messages every 0.51 seconds each is 0 or 1 second after the one before, and none is told
+    a second away from its time."""
+    offsets, total = [number * 510_000 for number in range(100)], 0
+    for offset, item in zip(offsets, shown_secs(offsets), strict=True):
+        assert item.secs in (0, 1)
+        total += item.secs
+        assert abs(offset - total * SECOND) < SECOND
+
+
+@pytest.mark.clause("0136-manual-collection-14")
 @given(st.lists(st.integers(0, 10**10), min_size=1).map(sorted))
 def test_rounding_does_not_accumulate(offsets):
     """The running sum of secs stays within a second of the real time."""
