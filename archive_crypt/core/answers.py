@@ -113,10 +113,10 @@ def keys_answer(
 ) -> str:
     """``<keys/>`` of one page of collections, each with its EncryptedKeys (XEP-0241 6). The page
     ends early where it would outgrow MOST_REPLY, but never without a collection."""
-    chats = [
-        f"<chat{_attributes(dialect, collection)}>{_keys(_written_keys(keys))}</chat>"
-        for collection, keys in page.items
-    ]
+    chats, seen = [], set[str]()
+    for collection, keys in page.items:
+        written = [_apart(key, str(collection.id), seen) for key in _written_keys(keys)]
+        chats.append(f"<chat{_attributes(dialect, collection)}>{_keys(written)}</chat>")
     part = _shortened(chats, backwards)
     ids = [write_position((c.start, c.id)) for c, _ in page.items[part]]
     return (
@@ -170,9 +170,17 @@ def _identified(key: UploadedKey) -> _Written:
     return (found[3], key.content) if found else _anew(key.content)
 
 
-def _anew(text: str) -> _Written:
-    """An EncryptedKey with an Id from its content, instead of its own or of none."""
-    key_id = f"k{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+def _apart(written: _Written, where: str, seen: set[str]) -> _Written:
+    """The same, or with another Id if another collection of the page has a key with this one."""
+    if written[0] in seen:
+        written = _anew(written[1], where)
+    seen.add(written[0])
+    return written
+
+
+def _anew(text: str, where: str = "") -> _Written:
+    """An EncryptedKey with an Id from its content (and `where` it is), instead of its own or of none."""
+    key_id = f"k{hashlib.sha256((where + text).encode()).hexdigest()[:24]}"
     if _ID.match(text):
         return key_id, _ID.sub(rf"\g<1>{key_id}\g<2>", text, count=1)
     return key_id, _TAG.sub(rf'\g<0> Id="{key_id}"', text, count=1)

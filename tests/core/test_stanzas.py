@@ -9,7 +9,16 @@ from archive_crypt.core import answers, rsm, stanzas, xmlenc
 from archive_crypt.core.dialect import DIALECTS, F, T, V, features
 from archive_crypt.core.stanzas import AutoRequest, ListRequest, RetrieveRequest
 from archive_crypt.errors import ArchiveError, BadRequest, NotImplementedHere, NoUsableKey, UnusableKey
-from archive_crypt.model import SECOND, Collection, EncryptedKey, Page, PageRequest, PlainItem, SealedItem
+from archive_crypt.model import (
+    SECOND,
+    Collection,
+    EncryptedKey,
+    Page,
+    PageRequest,
+    PlainItem,
+    SealedItem,
+    UploadedKey,
+)
 
 CHAMBER = "juliet@capulet.lit/chamber"
 START = -15_796_155_825 * SECOND  # 1469-06-08, near enough
@@ -336,3 +345,14 @@ def test_conditions_by_dialect():
     assert V.condition(NoUsableKey()) == ("feature-not-implemented", "cancel")
     assert T.condition(UnusableKey()) == F.condition(NoUsableKey()) == ("not-acceptable", "modify")
     assert V.condition(BadRequest()) == ("bad-request", "modify")
+
+
+def test_ids_of_keys_of_several_collections():
+    """On a page of keys no Id stands twice, though one key, or one Id, is in two collections."""
+    content = f'<EncryptedKey xmlns="{xmlenc.XMLENC}" Id="one">same</EncryptedKey>'
+    keys = [UploadedKey("k", ("laptop",), content), EncryptedKey("k", "laptop", "urn:oaep", b"x")]
+    shown = [(Collection(n, "a@b", n), keys) for n in range(3)]
+    page = etree.fromstring(answers.keys_answer(F, Page(shown, 0, 3)))
+    ids = [key.get("Id") for key in page.iter(f"{{{xmlenc.XMLENC}}}EncryptedKey")]
+    assert len(ids) == len(set(ids)) == 6
+    assert ids[:2].count("one") == 1
