@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish import domish
 
-from archive_crypt.copies import Replays
+from archive_crypt.copies import InFlight, Replays
 from archive_crypt.core import conversation, items, policy, times
 from archive_crypt.deferreds import kind
 from archive_crypt.errors import (
@@ -41,12 +41,17 @@ from archive_crypt.owners import REQUIRED, Owner
 from archive_crypt.recorder import MOST_SECONDS, Copy, Listener, Recorder
 from archive_crypt.silence import Silence
 from archive_crypt.store.interfaces import OwnerState, Prolong, Remove, SetPublished
+from archive_crypt.store.writer import MOST_WAITING
 from archive_crypt.switching import Switching
 from archive_crypt.wishes import Wishes
 from archive_crypt.works import Arrival, Conversation, Works
 
 #: Seconds between tries to load a stream's setting while the database is away.
 _PAUSE = 0.5
+
+#: Octets unwritten, and streams whose setting is not loaded, that are enough for now.
+_MUCH_UNWRITTEN = MOST_WAITING // 2
+_MANY_LOADING = 200
 
 #: Seconds after which a client that has not asked for preferences is warned (XEP-0136 7.1).
 _WARN_AFTER = 5.0
@@ -68,6 +73,8 @@ class Archiver:
         self._works = works
         self._owners: dict[str, Owner] = {}
         self._replays = Replays()
+        self._in_flight = InFlight()
+        self._loading = 0
         self._silence: Silence[Conversation] = Silence(works.clock, works.settings.silence)
         self._rules = policy.Rules(
             required=works.settings.automatic in REQUIRED, forward_secret=works.settings.forward_secret
@@ -78,18 +85,34 @@ class Archiver:
 
     # What a host tells.
 
-    def stream_opened(self, jid: JID) -> Deferred[None]:
-        """A client stream was bound to the full JID `jid`; fires when its setting is loaded, or late."""
+    @property
+    def load(self) -> float:
+        """How much waits to be written or loaded. From 1 on, a host that can should bring nothing more."""
+        return max(self._works.writer.octets / _MUCH_UNWRITTEN, self._loading / _MANY_LOADING)
+
+    def stream_opened(self, jid: JID, *, known: bool = False) -> Deferred[None]:
+        """A client stream was bound to the full JID `jid`; fires when its setting is loaded, or late.
+
+        `known`: it was open before this process was, so that its user need not be warned again.
+        """
         owner = self._owners.get(jid.userhost())
         if owner is None:
             owner = Owner(jid.userhost(), self._works, self._silence)
             self._owners[jid.userhost()] = owner
             self.switching.welcome(owner)
-        recorder = Recorder(jid)
+        recorder = Recorder(jid, self.now())
+        recorder.asked = known
         owner.recorders[jid.full()] = recorder
         if self._works.settings.automatic in REQUIRED:
             self._works.clock.callLater(_WARN_AFTER, self._warn, recorder)
         return self._load(owner, recorder)
+
+    def stream_pending(self, jid: JID, *, pending: bool) -> None:
+        """The stream's connection is lost, and its client may come back to it; or it did (XEP-0198 5)."""
+        owner = self._owners.get(jid.userhost())
+        recorder = owner.recorders.get(jid.full()) if owner else None
+        if recorder is not None:
+            recorder.pending = pending
 
     def stream_closed(self, jid: JID) -> None:
         """The stream is gone, and with it what it asked for."""
@@ -99,6 +122,7 @@ class Archiver:
             return
         recorder.closed = True
         recorder.listener = None
+        self._in_flight.closed(jid.full(), pending=recorder.pending)
         for _, done in recorder.give_up():
             done.errback(StorageUnavailable())
         recorder.tell()
@@ -167,6 +191,7 @@ class Archiver:
     @inlineCallbacks
     def _load(self, owner: Owner, recorder: Recorder) -> Generator[Deferred[Any], Any, None]:
         late = self._works.clock.callLater(MOST_SECONDS, self._be_late, recorder)
+        self._loading += 1
         while not recorder.closed:
             try:
                 yield self._works.writer.flushed(recorder.owner)  # what his last stream left behind
@@ -180,6 +205,7 @@ class Archiver:
             else:
                 self._start(owner, recorder, state)
                 break
+        self._loading -= 1
         if late.active():
             late.cancel()
 
@@ -194,6 +220,8 @@ class Archiver:
         elif settings.automatic in REQUIRED and not auto.save:
             auto = AutoState(save=True)
         waiting = recorder.start(auto, settings.minimum_bits)
+        if recorder.encrypting:
+            self.switching.find(owner.jid).addErrback(self._log_failure)
         if recorder.recording:
             owner.adjust(self.now()).addErrback(self._log_failure)
         for copy, done in waiting:
@@ -225,12 +253,9 @@ class Archiver:
         content = items.content(copy.element, copy.direction, mode, peer.name)
         if policy.is_too_large(content):
             return self._refuse(recorder, NotAcceptable("It is too large."), "too large")
-        room = (peer.key,) if copy.element.getAttribute("type") == "groupchat" else ()
-        said = items.said_at(copy.element, copy.when, (recorder.jid.host, *room))
-        if room and not self._is_new_in(peer, owner, copy, said, content):
-            return self._skip("replay")
-        if not self._is_new(owner, recorder, copy, peer, content):
-            return self._skip("copy")
+        said, skip = self._judge_copy(owner, recorder, copy, peer, content)
+        if skip is not None:
+            return self._skip(skip)
         if owner.turned(now):
             owner.adjust(now).addErrback(self._log_failure)
         if owner.sealing is not None and not owner.sealing.keys:
@@ -253,23 +278,35 @@ class Archiver:
         if change is not None:
             self._submit(change)
 
-    def _is_new_in(
-        self, room: conversation.Peer, owner: Owner, copy: Copy, said: Micros, content: str
-    ) -> bool:
-        id_ = copy.element.getAttribute("id")
-        return self._replays.is_new(owner.jid, room.key, said, copy.when, id_, room.name, content)
-
-    def _is_new(
+    def _judge_copy(
         self, owner: Owner, recorder: Recorder, copy: Copy, peer: conversation.Peer, content: str
-    ) -> bool:
-        to_self = peer.key == recorder.owner
-        if len(owner.recorders) == 1 and not to_self:
-            return True
-        sender = recorder.owner if to_self else copy.element.getAttribute("from")
-        stream = recorder.jid.full() + (copy.direction.value if to_self else "")
-        body = content.partition(">")[2].rpartition("<")[0]  # without <to> or <from>
+    ) -> tuple[Micros, str | None]:
+        """When it was said, and why it is not archived, if it was before."""
         id_ = copy.element.getAttribute("id")
-        return owner.copies.is_new(stream, bool(id_), sender, id_, peer.thread, body)
+        if copy.element.getAttribute("type") == "groupchat":
+            said = items.said_at(copy.element, copy.when, (recorder.jid.host, peer.key))
+            if not self._replays.is_new(owner.jid, peer.key, said, copy.when, id_, peer.name, content):
+                return said, "replay"
+        else:
+            said = items.said_at(copy.element, copy.when, (recorder.jid.host, owner.jid))
+            if said > recorder.opened:  # the server delays only what came before: a sender wrote that
+                said = copy.when
+        to_self = peer.key == recorder.owner
+        sender = recorder.owner if to_self else copy.element.getAttribute("from")
+        body = content.partition(">")[2].rpartition("<")[0]  # without <to> or <from>
+        message = (sender, id_, peer.thread, body)
+        if len(owner.recorders) > 1 or to_self:
+            stream = recorder.jid.full() + (copy.direction.value if to_self else "")
+            if not owner.copies.is_new(stream, bool(id_), *message):
+                return said, "copy"
+        if copy.direction is Direction.FROM:
+            # Delivered late it has a <delay/> more, which full content shows: so by its id, or its bodies.
+            words = None if id_ else items.content(copy.element, copy.direction, SaveMode.BODY)
+            digest = hash((owner.jid, sender, id_, peer.thread, words))
+            if said < copy.when and self._in_flight.is_again(digest):
+                return said, "copy"
+            self._in_flight.delivered(recorder.jid.full(), digest)
+        return said, None
 
     def _archived(self, _: None) -> bool:
         self.counts["archived"] += 1

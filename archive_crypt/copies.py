@@ -1,12 +1,12 @@
-"""One message, archived once: tells the copies that several streams get of it, and what rooms replay,
-from what is said again.
+"""One message, archived once: tells the copies that several streams get of it, what rooms replay, and what
+a server delivers again, from what is said again.
 
 Holds no text, only hashes, and those not for long.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from typing import Any
 
 from archive_crypt.model import Micros
@@ -16,8 +16,12 @@ from archive_crypt.model import Micros
 _MOST_SECONDS = {True: 60.0, False: 2.0}
 _MOST_REMEMBERED = 256
 
-#: Rooms of users, and messages of rooms, that are remembered.
+#: Rooms of users, and messages of rooms, that are remembered; and messages that may be delivered again.
 _MOST_REPLAYS = 20_000
+
+#: Messages of a stream that its client may not have got when its connection is lost: more than that no server
+#: keeps unacknowledged for long.
+_MOST_IN_FLIGHT = 500
 
 
 class Copies:
@@ -67,6 +71,36 @@ class Replays:
         if said >= now:
             _remember(self._live, key, now)
         return not replayed
+
+
+class InFlight:
+    """What was delivered to streams that lost their connection before the client had acknowledged it: the server
+    delivers that anew, at a later login or to another resource, perhaps days later (XEP-0198 5, XEP-0160).
+
+    Of all users, and not forgotten with their streams, but with this process.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, deque[int]] = {}
+        self._lost: OrderedDict[int, None] = OrderedDict()
+
+    def delivered(self, stream: str, digest: int) -> None:
+        """A message that `digest` tells from others was archived as delivered to this stream."""
+        kept = self._of.get(stream)
+        if kept is None:
+            kept = self._of[stream] = deque(maxlen=_MOST_IN_FLIGHT)
+        kept.append(digest)
+
+    def closed(self, stream: str, *, pending: bool) -> None:
+        """The stream is over; `pending`: while its connection was lost."""
+        kept = self._of.pop(stream, ())
+        for digest in kept if pending else ():
+            _remember(self._lost, digest, None)
+
+    def is_again(self, digest: int) -> bool:
+        """Whether a message that the server delivers late was archived when it was sent to a stream
+        that is no more."""
+        return digest in self._lost
 
 
 def _remember(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:

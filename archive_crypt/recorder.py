@@ -45,8 +45,11 @@ class Listener(Protocol):
 class Recorder:
     """What is known of one stream. `jid` is its full JID: the owner is never read from elsewhere."""
 
-    def __init__(self, jid: JID) -> None:
+    def __init__(self, jid: JID, opened: Micros = 0) -> None:
         self.jid = jid
+        self.opened = opened
+        #: Whether its connection is lost, and the client may come back to it.
+        self.pending = False
         self.owner: str = jid.userhost()
         self.auto = AutoState()
         self.keys: tuple[PublicKey, ...] = ()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from lxml import etree
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.words.protocols.jabber.jid import JID
@@ -44,6 +44,9 @@ class Switching:
         self._works = works
         self._owners = owners
         self._now = now
+        #: Set by a host that has to ask for what users publish: given a bare JID it tells `publish` of it,
+        #: if that is not fresh, and fires. It never fails and does not take long.
+        self.finder: Callable[[str], Deferred[None]] | None = None
         #: Keys of users whose first stream is about to open.
         self._early: dict[str, tuple[PublishedKey, ...]] = {}
 
@@ -64,6 +67,10 @@ class Switching:
         owner = self._owners[jid.userhost()]
         recorder = owner.recorders[jid.full()]
         return recorder.lock.run(self._set_auto, owner, recorder, request)
+
+    def find(self, jid: str) -> Deferred[None]:
+        """Have the host look for what the user `jid` (bare) publishes, if it has to; fires in any case."""
+        return succeed(None) if self.finder is None else self.finder(jid)
 
     def publish(self, jid: JID, nodes: Mapping[str, Sequence[domish.Element]]) -> SetPublished:
         """Use the keys that the user `jid` (bare) publishes, as far as they can be used; what is to be
@@ -94,6 +101,8 @@ class Switching:
     ) -> Generator[Deferred[Any], Any, None]:
         yield follow(recorder.known)
         self._may_set_auto(owner, request)
+        if request.encrypt:
+            yield self.find(owner.jid)
         if not recorder.ready or (request.encrypt and self._works.writer.unavailable):
             raise StorageUnavailable
         keys = self._judged_keys(owner, recorder, request) if request.encrypt else ()
