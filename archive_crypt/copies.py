@@ -74,7 +74,7 @@ class Replays:
 
 
 class InFlight:
-    """What was delivered to streams that lost their connection before the client had acknowledged it: the server
+    """What was delivered to streams that lost their connection before the client acknowledged it: the server
     delivers that anew, at a later login or to another resource, perhaps days later (XEP-0198 5, XEP-0160).
 
     Of all users, and not forgotten with their streams, but with this process.
