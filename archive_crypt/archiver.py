@@ -107,6 +107,11 @@ class Archiver:
             self._works.clock.callLater(_WARN_AFTER, self._warn, recorder)
         return self._load(owner, recorder)
 
+    def has_streams(self, owner: str) -> bool:
+        """Whether the user with this bare JID is here."""
+        found = self._owners.get(owner)
+        return found is not None and bool(found.recorders)
+
     def stream_pending(self, jid: JID, *, pending: bool) -> None:
         """The stream's connection is lost, and its client may come back to it; or it did (XEP-0198 5)."""
         owner = self._owners.get(jid.userhost())

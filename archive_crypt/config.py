@@ -4,10 +4,12 @@ the file, the line and the mend. Nothing is opened or started here.
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +44,45 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Component:
+    """``[component]``: beside a server as its component `jid`, for its virtual hosts `domains`. The secret is
+    in `secret_file`, or in the environment."""
+
+    jid: str = ""
+    domains: tuple[str, ...] = ()
+    server: str = "127.0.0.1"
+    port: int = 5347
+    secret_file: str = ""
+    tls: bool = False
+    certificate_authority: str = ""
+
+    def secret(self) -> str:
+        """What both sides know.
+
+        :raises ConfigurationError: there is none; the text says what to do.
+        """
+        found = os.environ.get(SECRET)
+        if found is None:
+            found = _secret_in(self.secret_file)
+        if not found:
+            raise ConfigurationError(
+                f"component.secret_file: {self.secret_file} is empty: write the secret in it"
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """All that an operator decides."""
+    """All that an operator decides: with `component`, `host` is not used."""
 
     database: Database = Database()
     archive: Settings = Settings()
     host: Host = Host()
+    component: Component | None = None
 
+
+#: The variable of the environment that may hold the component's secret.
+SECRET = "ARCHIVE_CRYPT_SECRET"  # noqa: S105 - its name
 
 #: Fields of Settings that have another name in [archive]. Algorithms go by the end of their URI.
 _RENAMED = {
@@ -96,8 +130,15 @@ def load(path: Path) -> Config:
         raise ConfigurationError(f"{path}:{line}: {'.'.join(wrong.path)}: {wrong.mend}") from None
 
 
+def place(path: Path, *setting: str) -> str:
+    """Where a setting stands, as ``FILE:LINE: TABLE.SETTING``; or where it would have to."""
+    return f"{path}:{_line_of(path.read_text(), setting)}: {'.'.join(setting)}"
+
+
 def _config(said: dict[str, Any]) -> Config:
-    _refuse_unknown((), said, ("database", "archive", "host"))
+    _refuse_unknown((), said, ("database", "archive", "host", "component"))
+    if "component" in said and "host" in said:
+        raise _Wrong(("host",), "leave it out: with [component] the server is another")
     database = _table(said, "database")
     archive = _table(said, "archive")
     host = _table(said, "host")
@@ -105,18 +146,52 @@ def _config(said: dict[str, Any]) -> Config:
     settings = Settings(**{_ARCHIVE[name]: _archive(name, value) for name, value in archive.items()})
     _fit_together(settings)
     filled = _filled(("host",), Host, host)
-    _domain(filled.domain)
+    _domain(filled.domain, "host", "domain")
     _limits(filled.limits)
-    return Config(database=_filled(("database",), Database, database), archive=settings, host=filled)
+    component = None
+    if "component" in said:
+        component = _component(_filled(("component",), Component, _table(said, "component")))
+    return Config(_filled(("database",), Database, database), settings, filled, component)
 
 
-def _domain(text: str) -> None:
+def _component(said: Component) -> Component:
+    jid = _domain(said.jid, "component", "jid")
+    if not said.domains:
+        raise _Wrong(("component", "domains"), "write the server's domains, such as ['example.org']")
+    domains = tuple(_domain(text, "component", "domains") for text in said.domains)
+    if jid in domains:
+        raise _Wrong(("component", "jid"), "write a name of its own, such as 'archive.example.org'")
+    if not said.tls and not _is_loopback(said.server):
+        raise _Wrong(("component", "tls"), "write true, as the server is not on this machine")
+    return replace(said, jid=jid, domains=domains)
+
+
+def _is_loopback(server: str) -> bool:
+    try:
+        return ipaddress.ip_address(server).is_loopback
+    except ValueError:
+        return server == "localhost"
+
+
+def _secret_in(file: str) -> str:
+    if not file:
+        raise ConfigurationError(f"component.secret_file: name a file with the secret, or set {SECRET}")
+    try:
+        return Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(f"component.secret_file: {file} cannot be read: {why}") from None
+
+
+def _domain(text: str, *path: str) -> str:
+    """The domain that `text` is, prepared."""
     try:
         jid = address(text)
     except InvalidFormat:
         jid = None
     if jid is None or jid.user or jid.resource:
-        raise _Wrong(("host", "domain"), "write a domain, such as 'example.org'")
+        raise _Wrong(path, "write a domain, such as 'example.org'")
+    return str(jid.host)
 
 
 def _fit_together(settings: Settings) -> None:
@@ -163,6 +238,8 @@ def _value(path: tuple[str, ...], default: Any, value: Any) -> Any:
         if not isinstance(value, dict):
             raise _Wrong(path, f"write it as a table, [{'.'.join(path)}]")
         return _filled(path, Limits, value)
+    if isinstance(default, tuple):
+        return _list(path, value)
     _CHECKS[int if default is None else type(default)](path, value)
     return value
 
@@ -219,6 +296,12 @@ def _strings(path: tuple[str, ...], value: Any) -> None:
         raise _Wrong(path, f"write it as a table, [{'.'.join(path)}]")
     for name, text in value.items():
         _string((*path, name), text)
+
+
+def _list(path: tuple[str, ...], value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise _Wrong(path, "write a list of texts, such as ['example.org']")
+    return tuple(value)
 
 
 _CHECKS: dict[type, Callable[[tuple[str, ...], Any], object]] = {

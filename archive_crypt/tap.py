@@ -7,7 +7,7 @@ key pages do not survive the fork of a daemon.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,21 @@ import psycopg2
 from psycopg2.extensions import make_dsn
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import CannotListenError
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.logger import Logger
 from twisted.python import usage
 
 from archive_crypt.archiver import Archiver
+from archive_crypt.config import Component as Joined
 from archive_crypt.config import Config, Host, load
 from archive_crypt.core import published
 from archive_crypt.core.dialect import stream_features
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.expiry import Expiry
-from archive_crypt.hosts.embedded import EmbeddedServer
+from archive_crypt.hosts.component import Component
 from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.tls import server_tls
 from archive_crypt.owners import REQUIRED
@@ -66,12 +69,17 @@ class Options(usage.Options):
 
 
 class ArchiveService(Service):
-    """The embedded XMPP server with its archive. `address` is where it listens, once started."""
+    """The archive and its host: the embedded XMPP server, or a component of another.
+
+    `address` is where the embedded server listens, once started. `failure` is why the service had the
+    `reactor` stopped, None while there is no reason.
+    """
 
     log = Logger()
 
     def __init__(self, config: Config, reactor: Any) -> None:
         self.address: Any = None
+        self.failure: ConfigurationError | None = None
         self._config = config
         self._reactor = reactor
 
@@ -86,12 +94,14 @@ class ArchiveService(Service):
         works = Works(self._storage, Writer(self._storage, reactor), KeyRing(), reactor, config.archive)
         self._archiver = Archiver(works)
         try:
-            self._listen()
+            self._listen() if config.component is None else self._join(config.component)
         except BaseException:
             self._storage.close()
             raise
         wishes = self._archiver.wishes
-        self._notices = Notices(config.database.dsn, reactor, wishes.refresh, wishes.refresh_all)
+        self._notices = Notices(
+            config.database.dsn, reactor, wishes.refresh, wishes.refresh_all, name_of(config)
+        )
         self._notices.start()
         self._expiry = Expiry(works, self._archiver.now)
         self._expiry.start()
@@ -113,15 +123,42 @@ class ArchiveService(Service):
                 f"{len(missing)} migration(s) missing in the database: archive-crypt migrate --config FILE"
             )
 
-    def _listen(self) -> None:
-        config, host = self._config, self._config.host
-        plug = ArchivePlug(
+    def _plug(self, offered: Sequence[str]) -> ArchivePlug:
+        settings = self._config.archive
+        return ArchivePlug(
             self._archiver,
             partial(ArchiveHandler, self._archiver),
-            offered(config.archive),
-            stream_features(config.archive.automatic in REQUIRED),
-            published.watched(openpgp=config.archive.openpgp_keys),
+            offered,
+            stream_features(settings.automatic in REQUIRED),
+            published.watched(openpgp=settings.openpgp_keys),
         )
+
+    def _join(self, joined: Joined) -> None:
+        settings = self._config.archive
+        self._server: Any = Component(
+            self._reactor,
+            endpoint(self._reactor, joined),
+            joined.jid,
+            joined.secret(),
+            joined.domains,
+            self._plug(offered(settings)),
+            partial(offered, settings),
+            self._refused,
+            self._archiver.now,
+        )
+        self._server.start()
+
+    def _refused(self, error: ConfigurationError) -> None:
+        self.failure = error
+        self.log.critical("{why}", why=str(error))
+        self._reactor.stop()
+
+    def _listen(self) -> None:
+        # An extra: a component needs no server of its own.
+        from archive_crypt.hosts.embedded import EmbeddedServer
+
+        config, host = self._config, self._config.host
+        plug = self._plug(offered(config.archive))
         tls = _tls(host)
         self._server = EmbeddedServer(
             self._reactor, host.domain, host.users, tls=tls, archive=plug, limits=host.limits
@@ -159,6 +196,33 @@ class _UnderTwistd(ArchiveService):
             super().startService()
         except ConfigurationError as error:
             raise CannotStart(error) from None
+
+
+def name_of(config: Config) -> str:
+    """What a running service calls itself in the database, so that `archive-crypt check` sees it."""
+    return f"archive_crypt {config.component.jid}" if config.component is not None else "archive_crypt"
+
+
+def endpoint(reactor: Any, joined: Joined) -> Any:
+    """Where the component connects to.
+
+    :raises ConfigurationError: the certificate authority cannot be read.
+    """
+    plain: Any = HostnameEndpoint(reactor, joined.server, joined.port)
+    if not joined.tls:
+        return plain
+    authority = None
+    if joined.certificate_authority:
+        try:
+            pem = Path(joined.certificate_authority).read_bytes()
+            authority = trustRootFromCertificates([Certificate.loadPEM(pem)])
+        except OSError as error:
+            why = f"cannot be read: {error.strerror}"
+        except Exception:  # noqa: BLE001 - OpenSSL's own, of many kinds
+            why = "holds no certificate in PEM"
+        if authority is None:
+            raise ConfigurationError(f"component.certificate_authority: {joined.certificate_authority} {why}")
+    return wrapClientTLS(optionsForClientTLS(joined.server, authority), plain)
 
 
 def _tls(host: Host) -> Any:

@@ -1,6 +1,6 @@
 """``archive-crypt run``: the whole thing on one machine, with a PostgreSQL of its own, for trying.
 
-Knows the reactor, as it starts and stops it. An operator's server is started by twistd instead.
+An operator's server is started by `serve`, or by twistd.
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.logger import globalLogBeginner, textFileLogObserver
 
+from archive_crypt import serving
 from archive_crypt.config import Config, Database, Host
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.postgres import EmbeddedPostgres
 from archive_crypt.hosts.tls import certificate_path
 from archive_crypt.store.migrate import migrate
-from archive_crypt.tap import ArchiveService
 
 DOMAIN = "localhost"
 USERS = ("romeo", "juliet", "nurse")
-
-_log = Logger()
 
 
 def postgres_folder(data: Path) -> Path:
@@ -55,29 +53,7 @@ def _say(text: str) -> None:
 
 
 def _serve(config: Config, as_json: bool) -> None:
-    from twisted.internet import reactor as global_reactor
-
-    reactor: Any = global_reactor
-    service = ArchiveService(config, reactor)
-    failures: list[ConfigurationError] = []
-
-    def start() -> None:
-        try:
-            service.startService()
-        except Exception as error:  # noqa: BLE001 - whatever it is, there is nothing to wait for
-            if not isinstance(error, ConfigurationError):
-                _log.failure("cannot start")
-                error = ConfigurationError(f"cannot start: {type(error).__name__}, see archive.log")
-            failures.append(error)
-            reactor.stop()
-            return
-        reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-        _announce(config, service.address.port, as_json)
-
-    reactor.callWhenRunning(start)
-    reactor.run()
-    if failures:
-        raise failures[0]
+    serving.run(config, lambda service: _announce(config, service.address.port, as_json))
     if not as_json:
         print("Stopped: collections closed, keys destroyed.")
 

@@ -169,7 +169,7 @@ def test_run_with_a_file_for_a_folder(tmp_path, capsys):
         ("port = taken.getsockname()[1]", "host: cannot listen on 127.0.0.1 port "),
         (
             "ArchiveService.startService = lambda service: 1 / 0",
-            "cannot start: ZeroDivisionError, see archive.log",
+            "cannot start: ZeroDivisionError, see the log",
         ),
     ],
 )

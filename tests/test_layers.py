@@ -36,13 +36,15 @@ LAYERS = {
     "config": 5,
     "tap": 5,
     "trial": 5,
+    "serving": 5,
+    "checks": 5,
     "cli": 5,
 }
 
 #: Who may import what comes from outside, by prefix of the module.
 ROOMS = {
     "cryptography": ("crypto",),
-    "psycopg2": ("store", "tap", "cli", "demo"),
+    "psycopg2": ("store", "tap", "cli", "checks", "demo"),
     "yoyo": ("store.migrate",),
     "wokkel": ("xmpp", "hosts"),
     "slixmpp": ("reader", "demo"),
@@ -126,7 +128,7 @@ def test_the_core_is_pure(path):
 @every_module
 def test_nobody_knows_the_reactor(path):
     """The global reactor is known to tap, cli and the programs only: everyone else is handed one."""
-    if not within(name_of(path), ("tap", "cli", "trial", "demo")):
+    if not within(name_of(path), ("tap", "cli", "checks", "serving", "demo")):
         assert "twisted.internet.reactor" not in list(imports_of(path))
 
 

@@ -14,9 +14,8 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.hosts.limits import Limits
 from archive_crypt.hosts.sasl import Accounts
-from archive_crypt.hosts.wire import bare, parsed, result
+from archive_crypt.hosts.wire import NS_PUBSUB, bare, parsed, result
 
-NS_PUBSUB = "http://jabber.org/protocol/pubsub"
 NS_OWNER = f"{NS_PUBSUB}#owner"
 _NS_ERRORS = f"{NS_PUBSUB}#errors"
 _NS_DATA = "jabber:x:data"

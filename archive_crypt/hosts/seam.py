@@ -49,6 +49,25 @@ class Archiver(Protocol):
         """
 
 
+class DistantArchiver(Archiver, Protocol):
+    """What it offers besides to a host whose clients are connected to another process."""
+
+    switching: Any
+    """`switching.finder`: to be set, see there."""
+
+    @property
+    def load(self) -> float:
+        """From 1 on, the host should bring nothing more."""
+
+    def has_streams(self, owner: str) -> bool: ...
+
+    def listen(self, jid: JID, listener: Any) -> None: ...
+
+    def stream_opened(self, jid: JID, *, known: bool = False) -> Any: ...
+
+    def stream_pending(self, jid: JID, *, pending: bool) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ArchivePlug:
     """An archive as a host sees it: `handler_for(jid)` gives the handler of one stream's archive

@@ -13,13 +13,14 @@ from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
 from archive_crypt.core import times
-from archive_crypt.hosts.pep import FEATURES, IDENTITY, NS_OWNER, NS_PUBSUB, Pep
+from archive_crypt.hosts.pep import FEATURES, IDENTITY, NS_OWNER, Pep
 from archive_crypt.hosts.sasl import Accounts
 from archive_crypt.hosts.wire import (
     NS_BIND,
     NS_DISCO_INFO,
     NS_DISCO_ITEMS,
     NS_PING,
+    NS_PUBSUB,
     NS_ROSTER,
     NS_SESSION,
     NS_TIME,

@@ -28,6 +28,7 @@ NS_TIME = "urn:xmpp:time"
 NS_DELAY = "urn:xmpp:delay"
 NS_CHAT_STATES = "http://jabber.org/protocol/chatstates"
 NS_HINTS = "urn:xmpp:hints"
+NS_PUBSUB = "http://jabber.org/protocol/pubsub"
 
 _ERROR_TYPES = {condition: StanzaError(condition).type for condition in STANZA_CONDITIONS}
 _LONGEST_PART = 1023  # bytes, of each part of an address (RFC 7622 3)

@@ -27,7 +27,8 @@ _CONNECT_TIMEOUT = 5
 @implementer(IReadDescriptor)
 class Notices:
     """Calls `changed` with an owner's JID and revision for each notice, and `missed` whenever some may
-    have been missed: at each new connection. Needs a running `reactor`; `close()` it."""
+    have been missed: at each new connection. `name`: of that connection, as the database shows it.
+    Needs a running `reactor`; `close()` it."""
 
     log = Logger()
 
@@ -37,8 +38,10 @@ class Notices:
         reactor: Any,
         changed: Callable[[str, int], object],
         missed: Callable[[], object],
+        name: str = "archive_crypt",
     ) -> None:
         self._dsn = dsn
+        self._name = name
         self._reactor = reactor
         self._changed = changed
         self._missed = missed
@@ -51,7 +54,7 @@ class Notices:
         """Connect; fires when it listens, or will try again."""
         self._call = None
         d: Deferred[Any] = deferToThreadPool(
-            self._reactor, self._reactor.getThreadPool(), _listening, self._dsn
+            self._reactor, self._reactor.getThreadPool(), _listening, self._dsn, self._name
         )
         return d.addCallbacks(self._connected, self._failed)
 
@@ -112,8 +115,8 @@ class Notices:
             self._connection, self._fd = None, -1
 
 
-def _listening(dsn: str) -> Any:
-    connection = psycopg2.connect(dsn, connect_timeout=_CONNECT_TIMEOUT, application_name="archive_crypt")
+def _listening(dsn: str, name: str) -> Any:
+    connection = psycopg2.connect(dsn, connect_timeout=_CONNECT_TIMEOUT, application_name=name)
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(f"LISTEN {CHANNEL}")

@@ -48,9 +48,10 @@ _REQUEST = "/iq[@type='get' or @type='set']/*[@xmlns='{}']"
 _REPEATED = ("list", "retrieve", "remove")
 
 
-def offered(settings: Settings) -> tuple[str, ...]:
-    """The features to announce in disco#info, of the server and of each user's bare JID."""
-    automatic = settings.automatic is not Automatic.OFF
+def offered(settings: Settings, recording: bool = True) -> tuple[str, ...]:
+    """The features to announce in disco#info, of the server and of each user's bare JID. `recording`:
+    whether the host brings messages."""
+    automatic = recording and settings.automatic is not Automatic.OFF
     names = {
         "auto": automatic,
         "encrypt": automatic and settings.encryption,

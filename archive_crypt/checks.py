@@ -1,0 +1,191 @@
+"""What `archive-crypt check` looks at before a start: file, database, memory, and the host."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg2
+
+from archive_crypt.config import Component, Config, Host, load, place
+from archive_crypt.crypto import lockedmem
+from archive_crypt.errors import ConfigurationError, LockedMemoryUnavailable
+from archive_crypt.hosts.probe import Probe
+from archive_crypt.hosts.tls import certificate_path, server_tls
+from archive_crypt.store.migrate import pending
+from archive_crypt.tap import endpoint, name_of
+
+#: PostgreSQL from this version on is what the tests run against.
+_OLDEST_POSTGRESQL = 150000
+
+
+class Finding(NamedTuple):
+    """What was looked at, whether it is as it should be, and what it is or how to mend it."""
+
+    ok: bool
+    what: str
+    found: str
+
+
+def findings(path: Path) -> Iterator[Finding]:
+    """All there is to find, one by one; later ones may take seconds."""
+    try:
+        config = load(path)
+    except ConfigurationError as error:
+        yield Finding(False, "configuration", str(error))
+        return
+    yield Finding(True, "configuration", str(path))
+    yield from _database_findings(path, config)
+    yield _memory_finding()
+    if config.component is None:
+        yield from _host_findings(path, config.host)
+    else:
+        yield from _component_findings(path, config, config.component)
+
+
+def _database_findings(path: Path, config: Config) -> Iterator[Finding]:
+    try:
+        with closing(psycopg2.connect(config.database.dsn, connect_timeout=5)) as connection:
+            version = connection.server_version
+        missing = pending(config.database.dsn)
+    except psycopg2.Error as error:
+        yield Finding(False, "database", f"{first_line(error)}; see [database] dsn in {path}")
+        return
+    name = f"PostgreSQL {version // 10000}"
+    if version < _OLDEST_POSTGRESQL:
+        yield Finding(False, "database", f"{name} is older than {_OLDEST_POSTGRESQL // 10000}: upgrade it")
+    else:
+        yield Finding(True, "database", name)
+    if missing:
+        yield Finding(
+            False, "tables", f"{len(missing)} migration(s) missing: archive-crypt migrate --config {path}"
+        )
+    else:
+        yield Finding(True, "tables", "up to date")
+
+
+def _memory_finding() -> Finding:
+    try:
+        page = lockedmem.new_page()
+    except LockedMemoryUnavailable:
+        return Finding(
+            False, "key memory", "nothing can be locked: raise LimitMEMLOCK (ulimit -l) to 1 MiB or more"
+        )
+    kind = page.kind
+    page.close()
+    if kind == lockedmem.LOCKED:
+        return Finding(True, "key memory", "locked, but readable to root (this kernel gives no memfd_secret)")
+    return Finding(True, "key memory", "secret even from root (memfd_secret)")
+
+
+def _host_findings(path: Path, host: Host) -> Iterator[Finding]:
+    try:
+        from archive_crypt.hosts.embedded import EmbeddedServer  # an extra: there may be none
+
+        EmbeddedServer(None, host.domain, host.users)
+    except ImportError as error:
+        yield Finding(
+            False, "host", f"{error.name} is missing: install archive_crypt with its extra 'embedded'"
+        )
+        return
+    except ConfigurationError as error:
+        yield Finding(False, "host", f"{error}; see [host] in {path}")
+        return
+    if host.users:
+        yield Finding(True, "users", f"{len(host.users)} on {host.domain}")
+    else:
+        yield Finding(False, "users", f"there are none: add [host.users] to {path}")
+    yield _certificate_finding(path, host)
+    yield _listening_finding(path, host)
+
+
+def _component_findings(path: Path, config: Config, component: Component) -> Iterator[Finding]:
+    where = partial(place, path, "component")
+    try:
+        secret = component.secret()
+    except ConfigurationError as error:
+        yield Finding(False, "secret", f"{error}; see {where('secret_file')}")
+        return
+    if _is_running(config):
+        yield Finding(
+            True, "component", f"{component.jid} runs: stop it to have the server checked, or see its log"
+        )
+        return
+    for ok, what, found in _probe(component, secret):
+        hint = f"; see {where('port')}" if not ok and what == "component" else ""
+        yield Finding(ok, what, f"{found}{hint}")
+
+
+def _is_running(config: Config) -> bool:
+    """Whether a service is there already: two would share what the server sends to one."""
+    try:
+        with (
+            closing(psycopg2.connect(config.database.dsn, connect_timeout=5)) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE application_name = %s", (name_of(config)[:63],)
+            )
+            return cursor.fetchone() is not None
+    except psycopg2.Error:
+        return False
+
+
+def _probe(component: Component, secret: str) -> list[tuple[bool, str, str]]:
+    from twisted.internet import reactor as global_reactor
+
+    reactor: Any = global_reactor
+    results: list[tuple[bool, str, str]] = []
+
+    def start() -> None:
+        probe = Probe(reactor, endpoint(reactor, component), component.jid, secret, component.domains)
+        probe.run().addCallback(results.extend).addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    return results or [(False, "component", "the check itself failed: this is a bug")]
+
+
+def _certificate_finding(path: Path, host: Host) -> Finding:
+    """Makes none: it would belong to whoever checks, who need not be whom the server runs as."""
+    folder = Path(host.data).absolute()
+    certificate = certificate_path(folder, host.domain)
+    try:
+        if certificate.exists() and (folder / f"{host.domain}.key").exists():
+            server_tls(folder, host.domain)
+            return Finding(True, "certificate", str(certificate))
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+    except ConfigurationError as error:
+        return Finding(False, "certificate", f"{error}; see [host] data in {path}")
+    except OSError as error:
+        return Finding(False, "certificate", f"{certificate}: {error.strerror}; see [host] data in {path}")
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Finding(False, "certificate", f"none can be kept in {folder}; see [host] data in {path}")
+    return Finding(True, "certificate", f"{certificate} will be made")
+
+
+def _listening_finding(path: Path, host: Host) -> Finding:
+    where = f"{host.interface or 'all interfaces'} port {host.port}"
+    family = socket.AF_INET6 if ":" in host.interface else socket.AF_INET
+    try:
+        with socket.socket(family) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as twisted does
+            listening.bind((host.interface, host.port))
+            listening.listen()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        return Finding(False, "listening", f"{where}: {why}; see [host] interface and port in {path}")
+    return Finding(True, "listening", where)
+
+
+def first_line(error: psycopg2.Error) -> str:
+    """What the driver says, without the lines that could quote a statement."""
+    text = str(error).strip().partition("\n")[0]
+    if text.startswith("invalid "):  # it quotes the DSN, which may hold a password
+        return "its DSN is not one that libpq understands"
+    return text or type(error).__name__

@@ -1,0 +1,216 @@
+"""The component's connection to its server (XEP-0114): made, kept, and made anew after growing pauses.
+
+What is said over it is component.py's.
+"""
+
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Protocol
+
+from twisted.application.internet import backoffPolicy
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.words.protocols.jabber.component import ConnectComponentAuthenticator
+from twisted.words.protocols.jabber.error import StreamError
+from twisted.words.protocols.jabber.xmlstream import STREAM_AUTHD_EVENT, STREAM_ERROR_EVENT, XmlStream
+from twisted.words.xish.domish import Element
+
+from archive_crypt.deferreds import follow
+from archive_crypt.errors import ConfigurationError
+
+#: Seconds between tries, growing; soon at first, as a restart of either side is over in a moment.
+_PAUSE = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6, jitter=lambda: 0.0)
+#: Seconds that a server has to authenticate us, and to take leave.
+_PATIENCE = 10.0
+_LINGER = 2.0
+
+#: Stream errors that no later try mends, and what to do about them.
+_HOPELESS = {
+    "not-authorized": "the server does not accept the secret: give both sides the same",
+    "host-unknown": "the server has no component of that name: add it there, or mend jid",
+    "invalid-namespace": "that port is not for components (XEP-0114): mend port",
+}
+
+
+class Receiver(Protocol):
+    """Who is told of the link."""
+
+    def linked(self) -> None:
+        """It is there, and authenticated."""
+
+    def unlinked(self) -> None:
+        """It is lost, and will be made anew."""
+
+    def receive(self, stanza: Element) -> None: ...
+
+    def taken(self) -> None:
+        """What was read at once has been given to `receive`."""
+
+    def refused(self, error: ConfigurationError) -> None:
+        """The server will not have us, however often we try; the link is not made anew."""
+
+
+class _Stream(XmlStream):
+    """One connection."""
+
+    # What twisted leaves untyped.
+    transport: Any
+    stream: Any
+    thisEntity: Any
+
+    def __init__(self, jid: str, secret: str, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._is_linked = False
+        self._error: BaseException = ConnectionClosed()
+        self.over: Deferred[None] = Deferred()
+        self.authenticated: Deferred[None] = Deferred()
+        super().__init__(ConnectComponentAuthenticator(jid, secret))
+        self.addOnetimeObserver(STREAM_AUTHD_EVENT, self._authd)
+        self.addOnetimeObserver(STREAM_ERROR_EVENT, self._failed)
+
+    def connectionMade(self) -> None:
+        transport = getattr(self.transport, "transport", self.transport)  # beneath TLS
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if self._is_linked:
+            self._receiver.taken()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        super().connectionLost(reason)
+        if self._is_linked:
+            self._is_linked = False
+            self._receiver.unlinked()
+        elif not self.authenticated.called:
+            self.authenticated.errback(self._error)
+        self.over.callback(None)
+
+    def onElement(self, element: Element) -> None:
+        """A child of the root; ours are all but the server's stream error."""
+        if self._is_linked and element.uri == self.namespace:
+            self._receiver.receive(element)
+        else:
+            super().onElement(element)
+
+    def leave(self, reactor: Any) -> None:
+        """End the stream, and the connection soon, whatever the server does."""
+        self.sendFooter()
+        self.transport.loseConnection()
+        late = reactor.callLater(_LINGER, self.transport.abortConnection)
+        self.over.addCallback(lambda _: late.active() and late.cancel())
+
+    def _authd(self, _: object) -> None:
+        self._is_linked = True
+        self._receiver.linked()
+        self.authenticated.callback(None)
+
+    def _failed(self, failure: Failure) -> None:
+        self._error = failure.value or ConnectionClosed()
+
+
+class Link:
+    """The connection of the component `jid` to `endpoint`, from `start` to `close`."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, endpoint: Any, jid: str, secret: str, receiver: Receiver) -> None:
+        self.paused = False  #: whether nothing is read
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._receiver = receiver
+        self._factory: Any = Factory.forProtocol(lambda: _Stream(jid, secret, receiver))
+        self._factory.noisy = False
+        self._stream: _Stream | None = None
+        self._failures = 0
+        self._running: Deferred[None] | None = None
+        self._waiting: Deferred[Any] | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """Connect, now and whenever the connection is lost."""
+        self._running = self._run()
+
+    def close(self) -> Deferred[None]:
+        """Connect no more; fires when the connection is closed."""
+        self._closing = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._stream is not None:
+            self._stream.leave(self._reactor)
+        return succeed(None) if self._running is None else follow(self._running)
+
+    def send(self, stanza: Element) -> bool:
+        """Send it if we are connected, as nothing is kept for later. Whether it was sent."""
+        if self._stream is None:
+            return False
+        self._stream.send(stanza)
+        return True
+
+    def pause(self) -> None:
+        """Read nothing until `resume`: the server keeps it meanwhile."""
+        if self._stream is not None and not self.paused:
+            self.paused = True
+            self._stream.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._stream is not None and self.paused:
+            self.paused = False
+            self._stream.transport.resumeProducing()
+
+    @inlineCallbacks
+    def _run(self) -> Generator[Deferred[Any], Any, None]:
+        while not self._closing:
+            try:
+                if self._failures:
+                    yield self._wait(deferLater(self._reactor, _PAUSE(self._failures)))
+                self._stream = yield self._wait(self._connected())
+                self._failures = 0
+                yield self._stream.over
+            except Exception as error:  # noqa: BLE001 - tried again, unless that is hopeless or we are closing
+                mend = _HOPELESS.get(getattr(error, "condition", ""))
+                if mend is not None:
+                    self._receiver.refused(ConfigurationError(mend))
+                    return
+                if not self._closing:
+                    self.log.warn("no connection to the server: {why}", why=_why(error))
+            self._stream, self.paused = None, False
+            self._failures += 1
+
+    @inlineCallbacks
+    def _connected(self) -> Generator[Deferred[Any], Any, _Stream]:
+        stream: _Stream = yield self._endpoint.connect(self._factory)
+        try:
+            yield stream.authenticated.addTimeout(_PATIENCE, self._reactor)
+        except BaseException:
+            stream.transport.abortConnection()
+            raise
+        return stream
+
+    def _wait(self, deferred: Deferred[Any]) -> Deferred[Any]:
+        """So that `close` can end it."""
+        self._waiting = deferred
+
+        def done(result: Any) -> Any:
+            self._waiting = None
+            return result
+
+        return deferred.addBoth(done)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, StreamError):
+        return str(error.condition)
+    return str(getattr(error, "osError", None) or type(error).__name__)
