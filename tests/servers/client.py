@@ -1,0 +1,188 @@
+"""Users' clients (slixmpp) at a test server. What they receive is kept, and can be waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from lxml import etree
+from slixmpp import ClientXMPP
+from slixmpp.exceptions import IqError
+from slixmpp.stanza import Iq, Message, Presence
+from slixmpp.xmlstream import ET, StanzaBase, tostring
+from twisted.internet.defer import Deferred
+
+from tests.servers.base import Server
+from tests.servers.process import PATIENCE
+
+Wanted = Callable[[Any], bool]
+
+
+def awaited(coroutine: Any) -> Deferred[Any]:
+    """What an asyncio coroutine gives, as a Deferred."""
+    return Deferred.fromFuture(asyncio.ensure_future(coroutine))
+
+
+class Inbox:
+    """What arrived and nobody took yet, in order."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Wanted, Deferred[Any]]] = []
+        self.stanzas: list[Any] = []
+
+    def put(self, stanza: Any) -> None:
+        """Give it to the first that waits for such a one, or keep it."""
+        for entry in self._waiting:
+            if entry[0](stanza):
+                self._waiting.remove(entry)
+                entry[1].callback(stanza)
+                return
+        self.stanzas.append(stanza)
+
+    def take(self, wanted: Wanted) -> Deferred[Any]:
+        """The first that is wanted: of what is here, or else when it comes. Others stay.
+
+        Fires with TimeoutError if none comes.
+        """
+        from twisted.internet import reactor
+
+        here = next((stanza for stanza in self.stanzas if wanted(stanza)), None)
+        waiting: Deferred[Any] = Deferred()
+        if here is None:
+            entry = (wanted, waiting)
+            self._waiting.append(entry)
+            waiting.addTimeout(PATIENCE, reactor)
+            return waiting.addErrback(self._forget, entry)
+        self.stanzas.remove(here)
+        waiting.callback(here)
+        return waiting
+
+    def _forget(self, failure: Any, entry: Any) -> Any:
+        if entry in self._waiting:
+            self._waiting.remove(entry)
+        return failure
+
+
+class Client:
+    """One stream of a user, logged in. Its coroutines are for Twisted's tests, not for asyncio's loop."""
+
+    def __init__(self, xmpp: ClientXMPP, address: tuple[str, int]) -> None:
+        self.xmpp = xmpp
+        self._address = address
+        #: Messages, presences and iqs, those that answer its own requests included.
+        self.inbox = Inbox()
+        self._queries = 0
+        xmpp.add_filter("in", self._received)
+
+    @property
+    def jid(self) -> str:
+        """The full JID that the server bound."""
+        return str(self.xmpp.boundjid.full)
+
+    @property
+    def bare(self) -> str:
+        return str(self.xmpp.boundjid.bare)
+
+    async def connect(self, until: str = "session_start") -> Any:
+        """Open the stream, and give what slixmpp tells with the event `until`: ``session_start``, or
+        ``session_resumed`` after `abort` if stream management is on."""
+        event = self.event(until)
+        self.xmpp.connect(*self._address)
+        return await event
+
+    def event(self, name: str) -> Deferred[Any]:
+        """slixmpp's next event of that name."""
+        return awaited(self.xmpp.wait_until(name, PATIENCE))
+
+    def abort(self) -> Deferred[Any]:
+        """Lose the connection, as out of reach: a TCP reset, no end of the stream. Fires when it is done."""
+        lost = self.event("disconnected")
+        self.xmpp.abort()
+        return lost
+
+    async def close(self) -> None:
+        """End the stream as clients do, if it is open, and wait for the server to end its side."""
+        if self.xmpp.is_connected():
+            await awaited(self.xmpp.disconnect())
+        # slixmpp's task that sends outlives the stream.
+        sending = getattr(self.xmpp, "_run_out_filters", None)
+        if sending is not None:
+            sending.cancel()
+
+    def send(self, xml: str) -> None:
+        """Send what is written."""
+        self.xmpp.send_raw(xml)
+
+    def say(self, to: str, body: str, kind: str = "chat", **attributes: str) -> None:
+        """Send a message."""
+        message = self.xmpp.make_message(to, body, mtype=kind)
+        for name, value in attributes.items():
+            message[name] = value
+        message.send()
+
+    async def ask(self, xml: str, kind: str = "get", to: str | None = None) -> etree._Element:
+        """The answer to an iq with `xml` in it, result or error, as lxml has it. No `to`: the own account."""
+        self._queries += 1
+        iq = self.xmpp.make_iq(id=f"ask-{self._queries}", itype=kind, ito=to)
+        iq.xml.append(ET.fromstring(xml))
+        answer = await awaited(_answer(iq))
+        return etree.fromstring(tostring(answer.xml))
+
+    async def settled(self) -> None:
+        """When the server has processed all that was sent before."""
+        await self.ask("<ping xmlns='urn:xmpp:ping'/>", to=self.xmpp.boundjid.domain)
+
+    def message(self, body: str | None = None) -> Deferred[Message]:
+        """The next message (with that body) that arrives, or did."""
+        return self.inbox.take(lambda s: isinstance(s, Message) and body in (None, s["body"]))
+
+    def iq(self, kind: str, namespace: str) -> Deferred[Iq]:
+        """The next iq of that type with a child of that namespace."""
+        start = f"{{{namespace}}}"
+        return self.inbox.take(
+            lambda s: (
+                isinstance(s, Iq)
+                and s["type"] == kind
+                and any(child.tag.startswith(start) for child in s.xml)
+            )
+        )
+
+    def presence(self, sender: str) -> Deferred[Presence]:
+        """The next presence from that JID."""
+        return self.inbox.take(lambda s: isinstance(s, Presence) and s["from"] == sender)
+
+    def _received(self, stanza: StanzaBase) -> StanzaBase:
+        if isinstance(stanza, Message | Presence | Iq):
+            self.inbox.put(stanza)
+        return stanza
+
+
+def new_client(
+    server: Server, jid: str, password: str | None = None, tls: bool = False, resumes: bool = False
+) -> Client:
+    """A client that is not connected yet. Without `password` it is the name before the @.
+
+    :param jid: bare, or full to ask for that resource
+    :param tls: use STARTTLS, and verify the certificate
+    :param resumes: use XEP-0198
+    """
+    xmpp = ClientXMPP(jid, password or jid.split("@")[0])
+    xmpp.enable_direct_tls = False
+    xmpp.enable_starttls = tls
+    xmpp.enable_plaintext = not tls
+    if tls:
+        xmpp.ca_certs = server.certificate
+    else:
+        mechanisms = xmpp.plugin["feature_mechanisms"]
+        mechanisms.unencrypted_plain = mechanisms.unencrypted_scram = True
+    for plugin in ("xep_0030", "xep_0199", "xep_0203", *(["xep_0198"] if resumes else [])):
+        xmpp.register_plugin(plugin)
+    return Client(xmpp, ("127.0.0.1", server.tls_port if tls else server.plain_port))
+
+
+async def _answer(iq: Iq) -> Iq:
+    try:
+        return await iq.send(timeout=PATIENCE)
+    except IqError as error:
+        return error.iq

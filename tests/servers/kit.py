@@ -1,0 +1,32 @@
+"""All that tests of real servers need, in one place to import from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.servers.base import COMPONENT, CONTRIB, DOMAINS, SECRET, USERS, Edit, Server
+from tests.servers.client import Client, Inbox, awaited, new_client
+from tests.servers.ejabberd import Ejabberd
+from tests.servers.process import PATIENCE, Died, Process
+from tests.servers.prosody import Prosody
+from tests.servers.targets import Target, targets
+
+__all__ = [
+    "COMPONENT", "CONTRIB", "DOMAINS", "PATIENCE", "SECRET", "USERS", "Client", "Died", "Edit", "Ejabberd", "Inbox",
+    "Process", "Prosody", "Server", "Target", "awaited", "new_client", "start_server", "targets", "unchanged",
+]  # fmt: skip
+
+
+def unchanged(text: str) -> str:
+    """The operator's configuration as it is."""
+    return text
+
+
+def start_server(target: Target, folder: Path, edit: Edit = unchanged) -> Server:
+    """A running server of that make and version, with its accounts.
+
+    :param folder: its own, for configuration and data
+    :param edit: what to change in contrib/ejabberd/archive.yml, or contrib/prosody/archive.cfg.lua
+    """
+    kinds = {"ejabberd": Ejabberd, "prosody": Prosody}
+    return kinds[target.name](target, folder, edit)
