@@ -10,11 +10,12 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES = setup.cfg setup.py $(shell find archive_crypt twisted sql -name '*.py' -o -name '*.sql')
 
-.PHONY: help demo test conformance run bench lint clean
+.PHONY: help demo test test-servers conformance run bench lint clean
 
 help:
 	@echo "make demo    watch two clients talk, and the archive that cannot read them"
-	@echo "make test    all tests"
+	@echo "make test    all tests but those"
+	@echo "make test-servers   tests with real ejabberd and Prosody; fetches them by apt"
 	@echo "make run     the same server, staying up (PORT=$(PORT) DATA=$(DATA))"
 	@echo "make conformance   which clause of the standards is proved by which test"
 	@echo "make bench   the figures of README, measured here"
@@ -28,6 +29,10 @@ run: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+test-servers: $(VENV)/.test
+	@$(BIN)/python -m tests.servers.install
+	$(BIN)/python -m pytest tests/servers
 
 conformance: $(VENV)/.test
 	$(BIN)/python -m tests.conformance
