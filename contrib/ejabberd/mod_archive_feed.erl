@@ -1,0 +1,398 @@
+%% Tells archive_crypt, a component of this server, of the streams and messages of a virtual host's users,
+%% and sends for it what only the server may send: docs/feed.rst says what, and when.
+%%
+%% ejabberd 23.01 to 24.12. No header files: erlc alone compiles it, on any packaging of ejabberd.
+%%
+%%   erlc -o /usr/local/lib/archive_crypt mod_archive_feed.erl
+%%
+%% and in ejabberdctl.cfg or /etc/default/ejabberd: ERL_OPTIONS="-pa /usr/local/lib/archive_crypt"
+%% (no folder of the path may be called "ejabberd": the server would look for its own files there). Then:
+%%
+%%   listen:
+%%     - port: 5347
+%%       ip: "127.0.0.1"
+%%       module: ejabberd_service
+%%       hosts: {archive.example.org: {password: "..."}}
+%%   acl:
+%%     archive: {server: archive.example.org}
+%%   access_rules:
+%%     archive: {allow: archive}
+%%   modules:
+%%     mod_archive_feed:
+%%       component: archive.example.org
+%%       compulsory: false     # true: clients are told that whatever they send is archived
+%%     mod_delegation:
+%%       namespaces:
+%%         "http://www.xmpp.org/extensions/xep-0136.html#ns": {access: archive}
+%%         "urn:xmpp:tmp:archive": {access: archive}
+%%         "urn:xmpp:archive": {access: archive}
+%%
+%% Leave mod_privilege out on 24.12: it drops what components answer to mod_delegation.
+-module(mod_archive_feed).
+-behaviour(gen_mod).
+-behaviour(gen_server).
+
+-export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
+-export([user_send/1, user_receive/1, opened/3, closed/3, pending/1, resumed/1, features/2]).
+-export([node_published/6, node_deleted/4, filter_packet/1, component_connected/1, component_send/1]).
+
+-define(FEED, <<"urn:x-archive-crypt:feed:1">>).
+-define(FORWARD, <<"urn:xmpp:forward:0">>).
+-define(PRIVILEGE, <<"urn:xmpp:privilege:2">>).
+-define(CLIENT, <<"jabber:client">>).
+-define(PUBSUB, <<"http://jabber.org/protocol/pubsub">>).
+-define(OWNER, <<"http://jabber.org/protocol/pubsub#owner">>).
+-define(ARCHIVES, [<<"http://www.xmpp.org/extensions/xep-0136.html#ns">>, <<"urn:xmpp:tmp:archive">>,
+                   <<"urn:xmpp:archive">>]).
+-define(KEY_NODES, [<<"urn:xmpp:pubkey:2">>, <<"urn:xmpp:tmp:pubkey">>, <<"urn:xmpp:pubkeys">>,
+                    <<"http://www.xmpp.org/extensions/xep-0189.html#ns">>, <<"urn:xmpp:revoke:2">>,
+                    <<"urn:xmpp:openpgp:0:public-keys">>]).
+-define(HOLD_MS, 5000).
+-define(HOLD_COPIES, 1000).
+-define(HOLD_BYTES, 4194304).
+
+%% One process for each virtual host: what passes through it has one order.
+-record(feed, {host, component,
+               link = none,     % the process of the component's stream and its monitor, or none
+               envelope,        % the message that goes around all, as soon as there was a link
+               streams = #{},   % full JID => {session id, open | pending}, as far as they have been told
+               held = [],       % {full JID, copy} that wait for the component, the last one first
+               count = 0, bytes = 0, expiry = none,
+               dropping = false, % nothing is held until the component comes back
+               missed = 0}).
+
+%%% The module
+
+start(Host, Opts) ->
+    %% Hooks first: the process looks at the sessions that there are when it starts, and misses none.
+    [ejabberd_hooks:add(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- host_hooks()],
+    [ejabberd_hooks:add(Hook, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- server_hooks()],
+    gen_mod:start_child(?MODULE, Host, Opts).
+
+stop(Host) ->
+    [ejabberd_hooks:delete(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- host_hooks()],
+    gen_mod:is_loaded_elsewhere(Host, ?MODULE) orelse
+        [ejabberd_hooks:delete(Hook, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- server_hooks()],
+    gen_mod:stop_child(?MODULE, Host).
+
+reload(Host, New, _Old) ->
+    tell(Host, {component, gen_mod:get_opt(component, New)}).
+
+depends(_Host, _Opts) -> [{mod_pubsub, soft}].
+
+mod_opt_type(component) -> econf:domain();
+mod_opt_type(compulsory) -> econf:bool().
+
+mod_options(_Host) -> [component, {compulsory, false}].
+
+mod_doc() ->
+    #{desc => [<<"Tells archive_crypt, a component, of the streams and messages of the users.">>],
+      opts => [{component, #{value => <<"Domain">>, desc => [<<"The component that archive_crypt connects as.">>]}},
+               {compulsory, #{value => <<"true | false">>,
+                              desc => [<<"Tell clients that whatever they send is archived.">>]}}]}.
+
+host_hooks() ->
+    %% 87: after the modules that block and filter, before mod_mam (88) and mod_carboncopy (89)
+    [{user_send_packet, user_send, 87}, {user_receive_packet, user_receive, 87},
+     {sm_register_connection_hook, opened, 50}, {sm_remove_connection_hook, closed, 50},
+     {c2s_session_pending, pending, 50}, {c2s_session_resumed, resumed, 50}, {c2s_post_auth_features, features, 50},
+     {pubsub_publish_item, node_published, 50}, {pubsub_delete_node, node_deleted, 50}].
+
+server_hooks() ->
+    %% 20: before mod_delegation (50) asks the component what it is
+    [{component_connected, component_connected, 20}, {component_send_packet, component_send, 40},
+     {filter_packet, filter_packet, 50}].
+
+component(Host) -> gen_mod:get_module_opt(Host, ?MODULE, component).
+
+feeds(Component) ->
+    [Host || Host <- ejabberd_option:hosts(), gen_mod:is_loaded(Host, ?MODULE), component(Host) =:= Component].
+
+tell(Host, What) -> gen_server:cast(gen_mod:get_module_proc(Host, ?MODULE), What).
+
+%%% Copies: encoded by the process of the client's stream
+
+user_send({Packet, #{jid := JID} = State}) when element(1, Packet) =:= message ->
+    copy(JID, <<"out">>, Packet),
+    {Packet, State};
+user_send({Packet, #{jid := JID} = State}) when element(1, Packet) =:= iq ->
+    {mark_change(Packet, JID), State};
+user_send(Acc) -> Acc.
+
+%% A stream that was resumed elsewhere only passes on what still came for it: the other one copies that.
+user_receive({_Packet, #{mgmt_state := resumed}} = Acc) -> Acc;
+user_receive({Packet, #{jid := JID, lserver := Host}} = Acc) when element(1, Packet) =:= message ->
+    {_, From, _} = jid:tolower(xmpp:get_from(Packet)),
+    case xmpp:get_meta(Packet, archive_feed_notice, false) orelse From =:= component(Host) of
+        true -> Acc;
+        false -> copy(JID, <<"in">>, Packet), Acc
+    end;
+user_receive(Acc) -> Acc.
+
+copy(JID, Direction, Packet) ->
+    {_, Host, _} = USR = jid:tolower(JID),
+    Name = jid:encode(USR),
+    Attrs = [{<<"xmlns">>, ?FEED}, {<<"jid">>, Name}, {<<"direction">>, Direction}],
+    tell(Host, {copy, Name, {xmlel, <<"copy">>, Attrs, [forwarded(Packet)]}}).
+
+forwarded(Packet) ->
+    {xmlel, Name, Attrs, Children} = xmpp:encode(Packet),
+    Inner = {xmlel, Name, [{<<"xmlns">>, ?CLIENT} | lists:keydelete(<<"xmlns">>, 1, Attrs)], Children},
+    {xmlel, <<"forwarded">>, [{<<"xmlns">>, ?FORWARD}], [Inner]}.
+
+%%% Streams
+
+opened(SID, JID, _Info) -> tell_stream(JID, open, SID).
+closed(SID, JID, _Info) -> tell_stream(JID, close, SID).
+pending(#{jid := JID, sid := SID} = State) -> tell_stream(JID, pending, SID), State.
+resumed(#{jid := JID, sid := SID} = State) -> tell_stream(JID, resume, SID), State.
+
+tell_stream(JID, Event, SID) ->
+    {_, Host, _} = USR = jid:tolower(JID),
+    tell(Host, {stream, jid:encode(USR), Event, SID}).
+
+features(Acc, Host) ->
+    case ejabberd_router:is_my_route(component(Host)) of
+        true -> [feature(NS, gen_mod:get_module_opt(Host, ?MODULE, compulsory)) || NS <- ?ARCHIVES] ++ Acc;
+        false -> Acc
+    end.
+
+feature(NS, Compulsory) ->
+    {xmlel, <<"feature">>, [{<<"xmlns">>, NS}],
+     [{xmlel, <<"optional">>, [], []} || NS =:= <<"urn:xmpp:archive">>]
+     ++ [{xmlel, <<"default">>, [], []} || Compulsory]}.
+
+%%% Published keys
+
+node_published(Host, Node, _Publisher, Service, _Item, _Payload) -> changed(Host, jid:tolower(Service), Node).
+
+node_deleted(Host, {_, _, _} = Owner, Node, _Index) -> changed(Host, Owner, Node);
+node_deleted(_Host, _Service, _Node, _Index) -> ok.
+
+%% mod_pubsub has no hook for retracted items and purged nodes. A request for that is marked; the mark is
+%% found again on its result, which is routed when the change is in force.
+mark_change(IQ, JID) ->
+    Self = jid:tolower(jid:remove_resource(JID)) =:= jid:tolower(xmpp:get_to(IQ)),
+    case Self andalso xmpp:get_type(IQ) =:= set andalso elements(IQ) of
+        [{xmlel, <<"pubsub">>, _, Actions}] ->
+            case [Attrs || {xmlel, Name, Attrs, _} <- Actions, Name =:= <<"retract">> orelse Name =:= <<"purge">>] of
+                [Attrs] -> xmpp:put_meta(IQ, archive_feed_node, attribute(<<"node">>, Attrs));
+                _ -> IQ
+            end;
+        _ -> IQ
+    end.
+
+filter_packet(IQ) when element(1, IQ) =:= iq ->
+    case xmpp:get_type(IQ) =:= result andalso xmpp:get_meta(IQ, archive_feed_node, false) of
+        false -> ok;
+        Node ->
+            {_, Host, _} = User = jid:tolower(xmpp:get_to(IQ)),
+            changed(Host, User, Node)
+    end,
+    IQ;
+filter_packet(Packet) -> Packet.
+
+changed(_Host, {<<>>, _, _}, _Node) -> ok; % a service, not an account
+changed(Host, User, Node) ->
+    case lists:member(Node, ?KEY_NODES) orelse string:prefix(Node, <<"urn:xmpp:openpgp:0:public-keys:">>) =/= nomatch of
+        true -> tell(Host, {published, jid:encode(jid:remove_resource(User)), Node});
+        false -> ok
+    end.
+
+%%% The process
+
+init([Host, Opts]) ->
+    Streams = [{jid:encode(USR), {ejabberd_sm:get_session_sid(U, S, R), open}}
+               || {U, S, R} = USR <- ejabberd_sm:get_vh_session_list(Host)],
+    {ok, find_link(#feed{host = Host, component = gen_mod:get_opt(component, Opts), streams = maps:from_list(Streams)})}.
+
+%% Called by the process of the component's stream: it goes on when the snapshot has been sent.
+handle_call(connected, {Pid, _Tag}, Feed) -> {reply, ok, connect(Pid, Feed)};
+handle_call(_Request, _From, Feed) -> {reply, {error, unknown}, Feed}.
+
+handle_cast({component, Component}, #feed{component = Component} = Feed) -> {noreply, Feed};
+handle_cast({component, Component}, Feed) ->
+    {noreply, find_link((disconnect(Feed))#feed{component = Component})};
+handle_cast(What, #feed{link = none} = Feed) ->
+    %% The hook tells of components that connect to this node only.
+    {noreply, happened(What, find_link(Feed))};
+handle_cast(What, Feed) -> {noreply, happened(What, Feed)}.
+
+handle_info({'DOWN', Monitor, process, _, _}, #feed{link = {_, Monitor}} = Feed) ->
+    {noreply, find_link(Feed#feed{link = none})};
+handle_info({timeout, Expiry, held}, #feed{expiry = Expiry} = Feed) -> {noreply, lose(Feed)};
+handle_info(_Other, Feed) -> {noreply, Feed}.
+
+terminate(_Reason, _Feed) -> ok.
+
+code_change(_Old, Feed, _Extra) -> {ok, Feed}.
+
+happened({copy, JID, Copy}, Feed) -> copied(JID, Copy, Feed);
+happened({published, JID, Node}, Feed) ->
+    send(Feed, <<"published">>, [{<<"jid">>, JID}, {<<"node">>, Node}]),
+    Feed;
+happened({stream, JID, Event, SID}, #feed{streams = Streams} = Feed) ->
+    case {Event, Streams} of
+        {close, #{JID := {SID, _}}} -> send_stream(Feed, JID, Event), Feed#feed{streams = maps:remove(JID, Streams)};
+        {close, _} -> Feed; % of a session that was resumed or replaced: the stream goes on
+        {pending, _} -> send_stream(Feed, JID, Event), Feed#feed{streams = Streams#{JID => {SID, pending}}};
+        {_, _} -> send_stream(Feed, JID, Event), Feed#feed{streams = Streams#{JID => {SID, open}}}
+    end.
+
+send_stream(Feed, JID, Event) ->
+    send(Feed, <<"stream">>, [{<<"jid">>, JID}, {<<"event">>, atom_to_binary(Event, utf8)}]).
+
+send(Feed, Name, Attrs) -> send(Feed, {xmlel, Name, [{<<"xmlns">>, ?FEED} | Attrs], []}).
+
+%% To the process of the component's stream itself: what is not routed cannot leave the server.
+send(#feed{link = none}, _Element) -> ok;
+send(#feed{link = {Pid, _}, envelope = Envelope}, Element) ->
+    Pid ! {route, xmpp:set_els(Envelope, [Element])},
+    ok.
+
+%%% The component comes and goes
+
+component_connected(Component) ->
+    [gen_server:call(gen_mod:get_module_proc(Host, ?MODULE), connected, infinity) || Host <- feeds(Component)],
+    ok.
+
+find_link(#feed{component = Component} = Feed) ->
+    %% What is routed by a function is a part of this server, not a component.
+    case [Pid || {route, _, _, Pid, Hint} <- ejabberd_router:find_routes(Component), is_pid(Pid),
+                 not is_tuple(Hint), node(Pid) =/= node() orelse is_process_alive(Pid)] of
+        [Pid | _] -> connect(Pid, Feed);
+        [] -> Feed
+    end.
+
+connect(Pid, #feed{link = {Pid, _}} = Feed) -> Feed;
+connect(Pid, #feed{host = Host, component = Component} = Feed) ->
+    Empty = {xmlel, <<"message">>, [{<<"from">>, Host}, {<<"to">>, Component}], []},
+    snapshot((disconnect(Feed))#feed{link = {Pid, erlang:monitor(process, Pid)},
+                                     envelope = xmpp:decode(Empty, ?CLIENT, [])}).
+
+disconnect(#feed{link = none} = Feed) -> Feed;
+disconnect(#feed{link = {_, Monitor}} = Feed) ->
+    erlang:demonitor(Monitor, [flush]),
+    Feed#feed{link = none}.
+
+%% Streams of held copies that are over are open until their copies have been sent. Those of the
+%% cluster's other nodes are known to ejabberd_sm only.
+snapshot(#feed{host = Host, streams = Streams, held = Held, missed = Missed} = Feed) ->
+    Others = [jid:encode(USR) || USR <- ejabberd_sm:get_vh_session_list(Host)],
+    Live = lists:usort(maps:keys(Streams) ++ Others),
+    Over = lists:usort([JID || {JID, _} <- Held]) -- Live,
+    send(Feed, <<"snapshot">>, [{<<"event">>, <<"begin">>},
+                                {<<"server">>, <<"ejabberd ", (ejabberd_option:version())/binary>>},
+                                {<<"privilege">>, ?PRIVILEGE}, {<<"missed">>, integer_to_binary(Missed)}]),
+    [send_stream(Feed, JID, open) || JID <- Live ++ Over],
+    [send_stream(Feed, JID, pending) || {JID, {_, pending}} <- maps:to_list(Streams)],
+    send(Feed, <<"snapshot">>, [{<<"event">>, <<"end">>}]),
+    [send(Feed, Copy) || {_, Copy} <- lists:reverse(Held)],
+    [send_stream(Feed, JID, close) || JID <- Over],
+    (emptied(Feed))#feed{dropping = false, missed = 0}.
+
+copied(_JID, Copy, #feed{link = {_, _}} = Feed) -> send(Feed, Copy), Feed;
+copied(_JID, _Copy, #feed{dropping = true, missed = Missed} = Feed) -> Feed#feed{missed = Missed + 1};
+copied(JID, {xmlel, Name, Attrs, Children}, #feed{held = Held, count = Count, bytes = Bytes} = Feed) ->
+    Copy = {xmlel, Name, Attrs ++ [{<<"held">>, xmpp_util:encode_timestamp(os:timestamp())}], Children},
+    Size = byte_size(fxml:element_to_binary(Copy)),
+    case Count =:= ?HOLD_COPIES orelse Bytes + Size > ?HOLD_BYTES of
+        true ->
+            #feed{missed = Missed} = Lost = lose(Feed),
+            Lost#feed{missed = Missed + 1};
+        false ->
+            (expiring(Feed))#feed{held = [{JID, Copy} | Held], count = Count + 1, bytes = Bytes + Size}
+    end.
+
+expiring(#feed{expiry = none} = Feed) -> Feed#feed{expiry = erlang:start_timer(?HOLD_MS, self(), held)};
+expiring(Feed) -> Feed.
+
+lose(#feed{count = Count, missed = Missed} = Feed) ->
+    (emptied(Feed))#feed{dropping = true, missed = Missed + Count}.
+
+emptied(#feed{expiry = Expiry} = Feed) ->
+    Expiry =:= none orelse erlang:cancel_timer(Expiry),
+    Feed#feed{held = [], count = 0, bytes = 0, expiry = none}.
+
+%%% What the component sends in the name of users and of the server (XEP-0356)
+
+component_send({Packet, State} = Acc) when element(1, Packet) =:= iq; element(1, Packet) =:= message ->
+    case asked(Packet) of
+        [Element | _] ->
+            {_, Component, _} = jid:tolower(xmpp:get_from(Packet)),
+            {_, Host, _} = To = jid:tolower(xmpp:get_to(Packet)),
+            case lists:member(Host, feeds(Component)) of
+                true -> privileged(Packet, Element, To), {drop, State};
+                false ->
+                    case gen_mod:is_loaded(Host, mod_privilege) of
+                        true -> Acc; % what others may is for that to say
+                        false -> refuse(Packet), {drop, State}
+                    end
+            end;
+        [] -> Acc
+    end;
+component_send(Acc) -> Acc.
+
+asked(Packet) ->
+    [Element || xmpp:get_type(Packet) =/= error, xmpp:get_type(Packet) =/= result,
+                {xmlel, Name, Attrs, _} = Element <- elements(Packet),
+                Name =:= <<"privileged_iq">> orelse Name =:= <<"privilege">>,
+                attribute(<<"xmlns">>, Attrs) =:= ?PRIVILEGE].
+
+privileged(Packet, {xmlel, <<"privileged_iq">>, _, Children}, To) when element(1, Packet) =:= iq ->
+    case [user_iq(IQ, To) || {xmlel, <<"iq">>, _, _} = IQ <- Children] of
+        [{ok, IQ}] ->
+            ejabberd_router:route_iq(IQ, fun(Answer) -> answer(Packet, xmpp:get_id(IQ), Answer) end);
+        _ -> refuse(Packet)
+    end;
+privileged(Packet, {xmlel, <<"privilege">>, _, Children}, To) when element(1, Packet) =:= message ->
+    case [notice(Message, To) || {xmlel, <<"forwarded">>, _, [_ | _] = Inner} <- Children,
+                                 {xmlel, <<"message">>, _, _} = Message <- Inner] of
+        [{ok, Message}] -> ejabberd_router:route(xmpp:put_meta(Message, archive_feed_notice, true));
+        _ -> refuse(Packet)
+    end;
+privileged(Packet, _, _) -> refuse(Packet).
+
+refuse(Packet) -> ejabberd_router:route_error(Packet, xmpp:err_forbidden()).
+
+%% A user's iq to his own account or to one of his resources, with a payload that archives need.
+user_iq(_Element, {<<>>, _, _}) -> refused;
+user_iq(Element, User) ->
+    try
+        IQ = xmpp:decode(Element, ?CLIENT, [ignore_els]),
+        To = jid:tolower(or_else(xmpp:get_to(IQ), jid:make(User))),
+        [{xmlel, _, Attrs, _}] = xmpp:get_els(IQ),
+        true = lists:member(attribute(<<"xmlns">>, Attrs), [?PUBSUB, ?OWNER | ?ARCHIVES]),
+        User = jid:tolower(or_else(xmpp:get_from(IQ), jid:make(User))),
+        User = jid:remove_resource(To),
+        {ok, xmpp:set_from_to(IQ, jid:make(User), jid:make(To))}
+    catch error:_ -> refused
+    end.
+
+%% A message of the host itself to one of its users.
+notice(Element, {<<>>, Host, <<>>} = From) ->
+    try
+        Message = xmpp:decode(Element, ?CLIENT, [ignore_els]),
+        From = jid:tolower(xmpp:get_from(Message)),
+        {<<_, _/binary>>, Host, _} = jid:tolower(xmpp:get_to(Message)),
+        {ok, Message}
+    catch error:_ -> refused
+    end;
+notice(_Element, _To) -> refused.
+
+answer(Asked, _ID, timeout) -> ejabberd_router:route_error(Asked, xmpp:err_remote_server_timeout());
+answer(Asked, ID, Answer) ->
+    %% route_iq gave it an id of its own; it goes back under the one that the component chose.
+    Forwarded = forwarded(xmpp:set_id(Answer, ID)),
+    Privilege = {xmlel, <<"privilege">>, [{<<"xmlns">>, ?PRIVILEGE}], [Forwarded]},
+    ejabberd_router:route(xmpp:set_els(xmpp:make_iq_result(Asked), [Privilege])).
+
+or_else(undefined, Default) -> Default;
+or_else(Value, _Default) -> Value.
+
+%% Elements as they came: ejabberd has decoded them where validate_stream is set.
+elements(Packet) ->
+    [case Element of {xmlel, _, _, _} -> Element; _ -> xmpp:encode(Element) end || Element <- xmpp:get_els(Packet)].
+
+attribute(Name, Attrs) -> proplists:get_value(Name, Attrs, <<>>).
