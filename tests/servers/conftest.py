@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 
-from tests.servers.kit import new_client, start_server, targets, unchanged
+from tests.servers.kit import connect_component, new_client, start_server, targets, unchanged
 
 _TARGETS = targets()
 
@@ -88,3 +88,19 @@ def login(request):
     yield start
     for client in clients:
         pytest_twisted.blockon(ensureDeferred(client.close()))
+
+
+@pytest.fixture
+def component(request):
+    """A function that connects a bare component to a server, in the archive's place."""
+    components = []
+
+    async def start(at=None, **options):
+        server = at or request.getfixturevalue("server")
+        components.append(await connect_component(server, **options))
+        return components[-1]
+
+    yield start
+    for component in components:
+        if not component.gone.called:
+            pytest_twisted.blockon(component.close())

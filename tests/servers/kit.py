@@ -5,16 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.servers.base import COMPONENT, CONTRIB, DOMAINS, SECRET, USERS, Edit, Server
-from tests.servers.client import Client, Inbox, awaited, new_client
+from tests.servers.client import Client, awaited, new_client
+from tests.servers.component import Component, connect_component
 from tests.servers.ejabberd import Ejabberd
+from tests.servers.inbox import Inbox
 from tests.servers.process import PATIENCE, Died, Process
 from tests.servers.prosody import Prosody
 from tests.servers.targets import Target, targets
 
 __all__ = [
-    "COMPONENT", "CONTRIB", "DOMAINS", "PATIENCE", "SECRET", "USERS", "Client", "Died", "Edit", "Ejabberd", "Inbox",
-    "Process", "Prosody", "Server", "Target", "awaited", "new_client", "start_server", "targets", "unchanged",
-]  # fmt: skip
+    "COMPONENT",
+    "CONTRIB",
+    "Client",
+    "Component",
+    "DOMAINS",
+    "Died",
+    "Edit",
+    "Ejabberd",
+    "Inbox",
+    "PATIENCE",
+    "Process",
+    "Prosody",
+    "SECRET",
+    "Server",
+    "Target",
+    "USERS",
+    "awaited",
+    "connect_component",
+    "new_client",
+    "start_server",
+    "targets",
+    "unchanged",
+]
 
 
 def unchanged(text: str) -> str:
