@@ -77,7 +77,22 @@ class Ejabberd(Server):
         }
 
 
-_MODULES = ["mod_adhoc", "mod_admin_extra", "mod_blocking", "mod_caps", "mod_carboncopy", "mod_client_state", "mod_disco", "mod_http_api", "mod_last", "mod_ping", "mod_privacy", "mod_private", "mod_roster", "mod_version"]
+_MODULES = [
+    "mod_adhoc",
+    "mod_admin_extra",
+    "mod_blocking",
+    "mod_caps",
+    "mod_carboncopy",
+    "mod_client_state",
+    "mod_disco",
+    "mod_http_api",
+    "mod_last",
+    "mod_ping",
+    "mod_privacy",
+    "mod_private",
+    "mod_roster",
+    "mod_version",
+]
 
 
 @cache
