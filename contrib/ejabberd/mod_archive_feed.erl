@@ -48,6 +48,7 @@
 -define(KEY_NODES, [<<"urn:xmpp:pubkey:2">>, <<"urn:xmpp:tmp:pubkey">>, <<"urn:xmpp:pubkeys">>,
                     <<"http://www.xmpp.org/extensions/xep-0189.html#ns">>, <<"urn:xmpp:revoke:2">>,
                     <<"urn:xmpp:openpgp:0:public-keys">>]).
+-define(LOOK_MS, 1000).
 -define(HOLD_MS, 5000).
 -define(HOLD_COPIES, 1000).
 -define(HOLD_BYTES, 4194304).
@@ -205,6 +206,8 @@ changed(Host, User, Node) ->
 init([Host, Opts]) ->
     Streams = [{jid:encode(USR), {ejabberd_sm:get_session_sid(U, S, R), open}}
                || {U, S, R} = USR <- ejabberd_sm:get_vh_session_list(Host)],
+    %% The hook tells of components that connect to this node of a cluster; others are looked for.
+    {ok, _} = timer:send_interval(?LOOK_MS, look),
     {ok, find_link(#feed{host = Host, component = gen_mod:get_opt(component, Opts), streams = maps:from_list(Streams)})}.
 
 %% Called by the process of the component's stream: it goes on when the snapshot has been sent.
@@ -214,13 +217,11 @@ handle_call(_Request, _From, Feed) -> {reply, {error, unknown}, Feed}.
 handle_cast({component, Component}, #feed{component = Component} = Feed) -> {noreply, Feed};
 handle_cast({component, Component}, Feed) ->
     {noreply, find_link((disconnect(Feed))#feed{component = Component})};
-handle_cast(What, #feed{link = none} = Feed) ->
-    %% The hook tells of components that connect to this node only.
-    {noreply, happened(What, find_link(Feed))};
 handle_cast(What, Feed) -> {noreply, happened(What, Feed)}.
 
 handle_info({'DOWN', Monitor, process, _, _}, #feed{link = {_, Monitor}} = Feed) ->
     {noreply, find_link(Feed#feed{link = none})};
+handle_info(look, #feed{link = none} = Feed) -> {noreply, find_link(Feed)};
 handle_info({timeout, Expiry, held}, #feed{expiry = Expiry} = Feed) -> {noreply, lose(Feed)};
 handle_info(_Other, Feed) -> {noreply, Feed}.
 
@@ -258,12 +259,17 @@ component_connected(Component) ->
     ok.
 
 find_link(#feed{component = Component} = Feed) ->
-    %% What is routed by a function is a part of this server, not a component.
-    case [Pid || {route, _, _, Pid, Hint} <- ejabberd_router:find_routes(Component), is_pid(Pid),
-                 not is_tuple(Hint), node(Pid) =/= node() orelse is_process_alive(Pid)] of
+    case ejabberd_router:is_my_route(Component) andalso routes(Component) of
         [Pid | _] -> connect(Pid, Feed);
-        [] -> Feed
+        _ -> Feed
     end.
+
+%% The processes of the component's streams. ejabberd_router keeps that to itself, its backends do not.
+%% What has a function for a hint is a part of this server, not a component.
+routes(Component) ->
+    Backend = list_to_existing_atom("ejabberd_router_" ++ atom_to_list(ejabberd_option:router_db_type())),
+    [Pid || {ok, Routes} <- [Backend:find_routes(Component)], {route, _, _, Pid, Hint} <- Routes,
+            is_pid(Pid), not is_tuple(Hint), node(Pid) =/= node() orelse is_process_alive(Pid)].
 
 connect(Pid, #feed{link = {Pid, _}} = Feed) -> Feed;
 connect(Pid, #feed{host = Host, component = Component} = Feed) ->
