@@ -6,12 +6,11 @@ import json
 import subprocess
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from urllib.request import Request, urlopen
 
 from tests.servers.base import CONTRIB, DOMAINS, Edit, Server
 from tests.servers.process import PATIENCE, Process
-from tests.servers.targets import Target
+from tests.servers.targets import UNPACKED, Target
 
 #: Names are looked up in no file and at no name server: nothing may leave this machine.
 _NO_NAMES = '{lookup, [file]}.\n{hosts_file, ""}.\n{resolv_conf, ""}.\n{nameserver, {127,0,0,1}}.\n'
@@ -97,12 +96,13 @@ _MODULES = [
 
 @cache
 def compiled(target: Target) -> Path:
-    """A folder with our module, compiled against that version. Not below a folder called ejabberd: that one
-    would then pass for the server's own."""
-    folder = Path(mkdtemp(prefix="archive-feed-"))
-    include = next(target.libraries.glob(f"ejabberd-{target.version}/ebin"))
+    """A folder with our module, compiled against that version. Not in a folder called ejabberd: Erlang would
+    take that for the server's own."""
+    folder = UNPACKED.parent / f"feed-{target}"
+    folder.mkdir(parents=True, exist_ok=True)
+    interface = target.libraries / f"ejabberd-{target.version}" / "ebin"
     source = CONTRIB / "ejabberd" / "mod_archive_feed.erl"
-    command = ["erlc", "-Werror", "-pa", str(include), "-o", str(folder), str(source)]
+    command = ["erlc", "-Werror", "-pa", interface, "-o", folder, source]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

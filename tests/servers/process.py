@@ -22,8 +22,10 @@ class Process:
         self.lines: list[str] = []
         self._printed = Condition()
         self._over = False
+        # It does not outlive tests that are killed.
+        bound = ["setpriv", "--pdeathsig", "KILL", *command]
         self._process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            bound, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
         )  # fmt: skip
         self._reader = Thread(target=self._read, daemon=True)
