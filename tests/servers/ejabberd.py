@@ -39,7 +39,7 @@ class Ejabberd(Server):
 
     def _wait_until_ready(self) -> None:
         for port in (self.plain_port, self.tls_port, self.component_port, self.api_port):
-            self.process.wait_for(f"Start accepting TCP connections at 127.0.0.1:{port} ")
+            self.process.wait_for(f"connections at 127.0.0.1:{port} ")
 
     def _register(self, user: str, domain: str, password: str) -> None:
         body = json.dumps({"user": user, "host": domain, "password": password}).encode()
