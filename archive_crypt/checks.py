@@ -19,6 +19,7 @@ from archive_crypt.hosts.probe import Probe
 from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.store.migrate import pending
 from archive_crypt.tap import endpoint, name_of
+from archive_crypt.xmpp.handler import offered
 
 #: PostgreSQL from this version on is what the tests run against.
 _OLDEST_POSTGRESQL = 150000
@@ -116,7 +117,7 @@ def _component_findings(path: Path, config: Config, component: Component) -> Ite
             True, "component", f"{component.jid} runs: stop it to have the server checked, or see its log"
         )
         return
-    for ok, what, found in _probe(component, secret):
+    for ok, what, found in _probe(config, component, secret):
         hint = f"; see {where('port')}" if not ok and what == "component" else ""
         yield Finding(ok, what, f"{found}{hint}")
 
@@ -136,14 +137,16 @@ def _is_running(config: Config) -> bool:
         return False
 
 
-def _probe(component: Component, secret: str) -> list[tuple[bool, str, str]]:
+def _probe(config: Config, component: Component, secret: str) -> list[tuple[bool, str, str]]:
     from twisted.internet import reactor as global_reactor
 
     reactor: Any = global_reactor
     results: list[tuple[bool, str, str]] = []
 
     def start() -> None:
-        probe = Probe(reactor, endpoint(reactor, component), component.jid, secret, component.domains)
+        announced = partial(offered, config.archive)
+        there = endpoint(reactor, component)
+        probe = Probe(reactor, there, component.jid, secret, component.domains, announced)
         probe.run().addCallback(results.extend).addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(start)

@@ -5,7 +5,7 @@ Archives nothing, and answers nobody: it must not run beside a running service.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
@@ -71,16 +71,25 @@ class Nobody:
 
 
 class Probe:
-    """One try, as the component `jid`, for the virtual hosts `domains`."""
+    """One try, as the component `jid`, for the virtual hosts `domains`. `offered` is what the service would
+    announce: Prosody asks the first that connects, and announces what that one said until it is restarted."""
 
-    def __init__(self, reactor: Any, endpoint: Any, jid: str, secret: str, domains: Sequence[str]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        endpoint: Any,
+        jid: str,
+        secret: str,
+        domains: Sequence[str],
+        offered: Callable[[bool], Sequence[str]],
+    ) -> None:
         self._reactor = reactor
         self._jid = jid
         self._domains = domains
         self._refusal: ConfigurationError | None = None
         plug = ArchivePlug(Nobody(), lambda _: _Silent())
         self._component = Component(
-            reactor, endpoint, jid, secret, domains, plug, lambda _: (), self._refused, lambda: 0
+            reactor, endpoint, jid, secret, domains, plug, offered, self._refused, lambda: 0
         )
 
     @inlineCallbacks
