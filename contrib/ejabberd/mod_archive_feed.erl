@@ -1,33 +1,19 @@
 %% Tells archive_crypt, a component of this server, of the streams and messages of a virtual host's users,
 %% and sends for it what only the server may send: docs/feed.rst says what, and when.
 %%
-%% ejabberd 23.01 to 24.12. No header files: erlc alone compiles it, on any packaging of ejabberd.
+%% ejabberd 23.01 to 24.12. Without header files, so that erlc alone compiles it:
 %%
 %%   erlc -o /usr/local/lib/archive_crypt mod_archive_feed.erl
 %%
-%% and in ejabberdctl.cfg or /etc/default/ejabberd: ERL_OPTIONS="-pa /usr/local/lib/archive_crypt"
-%% (no folder of the path may be called "ejabberd": the server would look for its own files there). Then:
+%% In /etc/default/ejabberd: ERL_OPTIONS="-pa /usr/local/lib/archive_crypt". No folder of that path may be called
+%% "ejabberd": the server would look there for its own files. Settings, of each virtual host:
 %%
-%%   listen:
-%%     - port: 5347
-%%       ip: "127.0.0.1"
-%%       module: ejabberd_service
-%%       hosts: {archive.example.org: {password: "..."}}
-%%   acl:
-%%     archive: {server: archive.example.org}
-%%   access_rules:
-%%     archive: {allow: archive}
 %%   modules:
 %%     mod_archive_feed:
-%%       component: archive.example.org
-%%       compulsory: false     # true: clients are told that whatever they send is archived
-%%     mod_delegation:
-%%       namespaces:
-%%         "http://www.xmpp.org/extensions/xep-0136.html#ns": {access: archive}
-%%         "urn:xmpp:tmp:archive": {access: archive}
-%%         "urn:xmpp:archive": {access: archive}
+%%       component: archive.example.org  # the listener of ejabberd_service names it, too
+%%       compulsory: false               # true: clients are told that whatever they send is archived
 %%
-%% Leave mod_privilege out on 24.12: it drops what components answer to mod_delegation.
+%% The rest is in archive.yml, beside this file.
 -module(mod_archive_feed).
 -behaviour(gen_mod).
 -behaviour(gen_server).
@@ -114,9 +100,12 @@ tell(Host, What) -> gen_server:cast(gen_mod:get_module_proc(Host, ?MODULE), What
 
 %%% Copies: encoded by the process of the client's stream
 
-user_send({Packet, #{jid := JID} = State}) when element(1, Packet) =:= message ->
-    copy(JID, <<"out">>, Packet),
-    {Packet, State};
+user_send({Packet, #{jid := JID, lserver := Host} = State} = Acc) when element(1, Packet) =:= message ->
+    %% The stream's process asks the same after this hook: nothing is copied that does not go out.
+    case ejabberd_hooks:run_fold(privacy_check_packet, Host, allow, [State, Packet, out]) of
+        allow -> copy(JID, <<"out">>, Packet), Acc;
+        _ -> Acc
+    end;
 user_send({Packet, #{jid := JID} = State}) when element(1, Packet) =:= iq ->
     {mark_change(Packet, JID), State};
 user_send(Acc) -> Acc.

@@ -1,18 +1,13 @@
 -- Tells archive_crypt, a component of this server, of the streams and messages of a virtual host's users:
 -- docs/feed.rst says what is sent, and when. What it reads of the component's connection is mod_component's.
 --
--- Prosody 0.12 and 13.0. Copy this file into a folder of plugin_paths, then:
+-- Prosody 0.12 and 13. Copy this file into a folder of plugin_paths, and add "archive_feed" to modules_enabled of
+-- each VirtualHost. Settings, for all of them or each:
 --
---   archive_feed_component = "archive.example.org"
---   archive_feed_compulsory = false  -- true: clients are told that whatever they send is archived
+--   archive_feed_component = "archive.example.org"  -- the Component that archive_crypt connects as
+--   archive_feed_compulsory = false                 -- true: clients are told that whatever they send is archived
 --
---   VirtualHost "example.org"
---     modules_enabled = { "delegation", "privilege", "archive_feed" }
---
---   Component "archive.example.org"
---     component_secret = "..."
---     component_conflict_resolve = "kick_old"  -- a component that lost its connection may come back at once
---     modules_enabled = { "delegation", "privilege" }
+-- The rest is in archive.cfg.lua, beside this file.
 
 local st = require "util.stanza";
 local filters = require "util.filters";
@@ -107,7 +102,7 @@ local function copy(jid, direction, stanza)
 	inner.attr.to = stanza.attr.to or jid_bare(jid); -- the router takes away one's own bare JID
 	for _, child in ipairs(stanza) do inner:add_direct_child(child); end
 	local message = feed("copy", { jid = jid, direction = direction, held = not stream and timestamp() or nil })
-		:tag("forwarded", { xmlns = FORWARD }):add_direct_child(inner);
+		:tag("forwarded", { xmlns = FORWARD }):add_child(inner);
 	if stream then stream.send(message); else hold(jid, message); end
 end
 

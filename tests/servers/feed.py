@@ -14,6 +14,8 @@ MESSAGE = "{jabber:client}message"
 BODY = "{jabber:client}body"
 DELAY = "{urn:xmpp:delay}delay"
 
+_FORWARDED = "{urn:xmpp:forward:0}forwarded"
+
 #: ``(full JID, event)``
 StreamEvent = tuple[str, str]
 
@@ -34,7 +36,7 @@ def element(stanza: Any) -> Any:
 
 def inner(copy: Any) -> Any:
     """The message that was copied."""
-    return copy.find(f"{{urn:xmpp:forward:0}}forwarded/{MESSAGE}")
+    return copy.find(f"{_FORWARDED}/{MESSAGE}")
 
 
 def body(copy: Any) -> str | None:
@@ -47,10 +49,17 @@ def told(component: Component, domain: str | None = None) -> list[Any]:
     return [found for stanza in stanzas if (found := element(stanza)) is not None]
 
 
-def copies(component: Component) -> list[tuple[str, str, str | None]]:
-    """Those of `told`: stream, direction and body of each."""
-    found = [child for child in told(component) if child.tag == f"{{{NS}}}copy"]
+def copies(component: Component) -> list[tuple[str, str, str]]:
+    """Those of `told` that users wrote: stream, direction and body. Left out are errors, and messages without
+    a body, as Prosody's mod_privilege sends one to each client."""
+    found = [child for child in told(component) if child.tag == f"{{{NS}}}copy" and body(child)]
+    found = [copy for copy in found if inner(copy).get("type") != "error"]
     return [(copy.get("jid"), copy.get("direction"), body(copy)) for copy in found]
+
+
+def copied(component: Component) -> list[Any]:
+    """Those of `told`: what was copied, whatever it is."""
+    return [child for found in told(component) for child in found.iterfind(f"{_FORWARDED}/*")]
 
 
 def streams(component: Component, jid: str) -> list[str]:
