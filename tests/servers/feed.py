@@ -120,3 +120,9 @@ async def _next(component: Component, domain: str) -> Any:
 def _take(component: Component, wanted: Any) -> Deferred[Any]:
     taken = component.inbox.take(lambda stanza: element(stanza) is not None and wanted(element(stanza)))
     return taken.addCallback(element)
+
+
+async def leave(component: Component) -> None:
+    """End the component's stream; the server has noticed when this returns, as it ends its side after that."""
+    component.send("</stream:stream>")
+    await component.gone
