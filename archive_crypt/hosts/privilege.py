@@ -80,8 +80,7 @@ class Privilege:
     def push(self, jid: JID, iq: Element) -> bool:
         """Send an iq of type 'set' to one of a user's own streams, from his bare JID. Whether that may
         be; whether it was answered is of no interest (A-PREF-13)."""
-        payload = next(iq.elements())
-        if payload.uri not in self.of(jid.host).iqs:
+        if not set(DIALECTS) <= self.of(jid.host).iqs:
             return False
         return self._send(self._wrapped(secrets.token_hex(8), jid.userhost(), iq))
 

@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 
+from tests.servers.archive import Archive, written
 from tests.servers.kit import connect_component, new_client, start_server, targets, unchanged
 
 _TARGETS = targets()
@@ -104,3 +105,12 @@ def component(request):
     for component in components:
         if not component.gone.called:
             pytest_twisted.blockon(component.close())
+
+
+@pytest.fixture
+def archive(server, dsn, tmp_path):
+    """The archive, running beside `server` with an empty database."""
+    archive = Archive(written(server, dsn, tmp_path))
+    pytest_twisted.blockon(ensureDeferred(archive.start()))
+    yield archive
+    pytest_twisted.blockon(ensureDeferred(archive.stop()))

@@ -114,7 +114,11 @@ async def test_open_and_closed(server, component, account, login):
     await juliet.settled()
     await juliet.close()
     await take_stream(archive, juliet.jid, "close")
-    said = [child.get("event") or child.get("direction") for child in told(archive) if child.get("jid") == juliet.jid]
+    said = [
+        child.get("event") or child.get("direction")
+        for child in told(archive)
+        if child.get("jid") == juliet.jid
+    ]
     assert said == ["open", "out", "in"]
 
 

@@ -26,7 +26,10 @@ from tests.servers.kit import DOMAINS, targets
 def held(component, domain="capulet.lit"):
     """The copies of `told` that had to wait: stream, direction, body, and when they were made."""
     found = [child for child in told(component, domain) if child.tag == f"{{{NS}}}copy" and child.get("held")]
-    return [(copy.get("jid"), copy.get("direction"), body(copy), datetime.fromisoformat(copy.get("held"))) for copy in found]
+    return [
+        (copy.get("jid"), copy.get("direction"), body(copy), datetime.fromisoformat(copy.get("held")))
+        for copy in found
+    ]
 
 
 @ensureDeferred
