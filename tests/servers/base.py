@@ -66,6 +66,10 @@ class Server(ABC):
         user, domain = jid.split("@")
         self._register(user, domain, password or user)
 
+    def restart_feed(self, domain: str) -> None:
+        """Take our module out of that virtual host and put it in again, as an operator who has a newer one."""
+        self._restart_feed(domain)
+
     def operators(self, name: str, edit: Edit) -> str:
         """The file of contrib/ that operators are given, with this server's port and secret in it."""
         text = (CONTRIB / name).read_text()
@@ -92,6 +96,9 @@ class Server(ABC):
 
     @abstractmethod
     def _register(self, user: str, domain: str, password: str) -> None: ...
+
+    @abstractmethod
+    def _restart_feed(self, domain: str) -> None: ...
 
 
 def _free_ports(count: int) -> list[int]:

@@ -42,8 +42,14 @@ class Ejabberd(Server):
             self.process.wait_for(f"connections at 127.0.0.1:{port} ")
 
     def _register(self, user: str, domain: str, password: str) -> None:
-        body = json.dumps({"user": user, "host": domain, "password": password}).encode()
-        with urlopen(Request(f"http://127.0.0.1:{self.api_port}/api/register", body), timeout=PATIENCE):
+        self._command("register", user=user, host=domain, password=password)
+
+    def _restart_feed(self, domain: str) -> None:
+        self._command("restart_module", host=domain, module="mod_archive_feed")
+
+    def _command(self, name: str, **arguments: str) -> None:
+        body = json.dumps(arguments).encode()
+        with urlopen(Request(f"http://127.0.0.1:{self.api_port}/api/{name}", body), timeout=PATIENCE):
             pass
 
     def _main_file(self) -> dict:

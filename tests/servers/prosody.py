@@ -33,7 +33,7 @@ storage = "internal"
 
 modules_enabled = {{
 	"disco"; "roster"; "saslauth"; "tls"; "blocklist"; "bookmarks"; "carbons"; "pep"; "private"; "smacks";
-	"csi_simple"; "ping"; "version"; "offline";
+	"csi_simple"; "ping"; "version"; "offline"; "admin_shell";
 }}
 
 VirtualHost "capulet.lit"
@@ -69,10 +69,16 @@ class Prosody(Server):
             self.process.wait_for(f"[127.0.0.1]:{port}")
 
     def _register(self, user: str, domain: str, password: str) -> None:
-        command = [*self._program("prosodyctl"), "register", user, domain, password]
+        self._command("register", user, domain, password)
+
+    def _restart_feed(self, domain: str) -> None:
+        self._command("shell", f"module:reload('archive_feed', '{domain}')")
+
+    def _command(self, *arguments: str) -> None:
         done = subprocess.run(
-            command, env=self._lua(), cwd=self.folder, capture_output=True, text=True, check=False
-        )
+            [*self._program("prosodyctl"), *arguments],
+            env=self._lua(), cwd=self.folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
 
     @property

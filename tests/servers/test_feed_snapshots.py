@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet import reactor
+from twisted.internet import reactor, threads
 from twisted.internet.task import deferLater
 
 from tests.servers.feed import (
@@ -20,7 +20,7 @@ from tests.servers.feed import (
     take_stream,
     told,
 )
-from tests.servers.kit import DOMAINS, targets
+from tests.servers.kit import DOMAINS
 
 
 def held(component, domain="capulet.lit"):
@@ -167,13 +167,17 @@ async def test_reset(server, component, account, login):
     assert streams(second, juliet.jid) == []
 
 
-_EJABBERDS = [target for target in targets() if target.name == "ejabberd"]
-
-
-@pytest.mark.parametrize("target", _EJABBERDS, indirect=True, ids=str)
 @ensureDeferred
 async def test_started_late(server, component, account, login):
-    """A module that is started while component and clients are there tells all, and misses nothing after that."""
+    """A module that is started while component and clients are there tells all, and goes on from there once."""
     archive, juliet = await component(), await login(account("juliet"))
     await take_stream(archive, juliet.jid, "open")
-    await server.command("restart_module", host="capulet.lit", module="mod_archive_feed")
+    archive.inbox.stanzas.clear()
+    await threads.deferToThread(server.restart_feed, "capulet.lit")
+    assert (juliet.jid, "open") in (await take_snapshot(archive)).streams
+    juliet.say(juliet.jid, "last")
+    await take_copy(archive, juliet.jid, "out", "last")
+    await take_copy(archive, juliet.jid, "in", "last")
+    await juliet.close()
+    await take_stream(archive, juliet.jid, "close")
+    assert copies(archive) == []
