@@ -8,7 +8,7 @@ from typing import Any
 from lxml import etree
 from slixmpp import ClientXMPP
 from slixmpp.exceptions import IqError
-from slixmpp.stanza import Iq, Message, Presence
+from slixmpp.stanza import Iq, Message, Presence, StreamFeatures
 from slixmpp.xmlstream import ET, StanzaBase, tostring
 from twisted.internet.defer import Deferred
 
@@ -30,6 +30,8 @@ class Client:
         self._address = address
         #: Messages, presences and iqs, those that answer its own requests included.
         self.inbox = Inbox()
+        #: What the server named as its stream's features, before and after authentication, as lxml has it.
+        self.features: list[etree._Element] = []
         self._queries = 0
         xmpp.add_filter("in", self._received)
 
@@ -113,6 +115,8 @@ class Client:
     def _received(self, stanza: StanzaBase) -> StanzaBase:
         if isinstance(stanza, Message | Presence | Iq):
             self.inbox.put(stanza)
+        elif isinstance(stanza, StreamFeatures):
+            self.features.append(etree.fromstring(tostring(stanza.xml)))
         return stanza
 
 

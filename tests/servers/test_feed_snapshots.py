@@ -168,6 +168,18 @@ async def test_reset(server, component, account, login):
 
 
 @ensureDeferred
+async def test_taken_over(server, component, account, login):
+    """A component that connects again while its lost connection still stands is told all, and alone from then on."""
+    first, juliet = await component(), await login(account("juliet"))
+    await take_stream(first, juliet.jid, "open")
+    second = await component()
+    assert (juliet.jid, "open") in (await take_snapshot(second)).streams
+    juliet.say(juliet.jid, "last")
+    await take_copy(second, juliet.jid, "in", "last")
+    assert copies(first) == []
+
+
+@ensureDeferred
 async def test_started_late(server, component, account, login):
     """A module that is started while component and clients are there tells all, and goes on from there once."""
     archive, juliet = await component(), await login(account("juliet"))
