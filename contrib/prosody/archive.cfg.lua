@@ -42,4 +42,6 @@ VirtualHost "montague.lit"
 
 Component "archive.capulet.lit"
 	component_secret = "SECRET"
+	-- An archive that lost its connection, unknown to Prosody, may come back at once.
+	component_conflict_resolve = "kick_old"
 	modules_enabled = { "delegation", "privilege" }
