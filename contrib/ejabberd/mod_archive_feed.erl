@@ -52,6 +52,12 @@
 %%% The module
 
 start(Host, Opts) ->
+    case lists:member(gen_mod:get_opt(component, Opts), ejabberd_option:hosts()) of
+        true -> {error, <<"component must name what archive_crypt connects as, not a virtual host">>};
+        false -> watch(Host, Opts)
+    end.
+
+watch(Host, Opts) ->
     %% Hooks first: the process looks at the sessions that there are when it starts, and misses none.
     [ejabberd_hooks:add(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- host_hooks()],
     [ejabberd_hooks:add(Hook, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- server_hooks()],
