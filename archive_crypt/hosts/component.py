@@ -177,10 +177,7 @@ class Component:
         """What only a virtual host of ours may say."""
         feed = self._feeds.get(sender or "")
         if feed is None:
-            stranger = (
-                "forged" if "@" in (sender or "@") else "of a domain that is not in [component] domains"
-            )
-            self._complaints.about(f"{uri} {stranger}", sender)
+            self._stranger(sender or "", uri)
             raise StanzaError("forbidden")
         if stanza.name == "message" and uri.startswith(FEED):
             feed.receive(child)
