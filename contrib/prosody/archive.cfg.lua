@@ -14,7 +14,8 @@ local function delegated()
 	};
 end
 
--- What the archive may do in a user's name: push preferences to his clients, and read his published keys.
+-- What the archive may do in a user's name: push preferences to his clients, and read his published keys;
+-- and in the server's: tell him, once, that something could not be archived.
 local function privileged()
 	return {
 		["archive.capulet.lit"] = {
@@ -24,7 +25,6 @@ local function privileged()
 				["urn:xmpp:tmp:archive"] = "set";
 				["http://www.xmpp.org/extensions/xep-0136.html#ns"] = "set";
 				["http://jabber.org/protocol/pubsub"] = "get";
-				["http://jabber.org/protocol/pubsub#owner"] = "get";
 			};
 		};
 	};

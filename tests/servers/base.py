@@ -38,7 +38,9 @@ class Server(ABC):
         self.target, self.folder = target, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.plain_port, self.tls_port, self.component_port, self.api_port = _free_ports(4)
-        self.certificate = make_certificate(folder / "certs", [*DOMAINS, COMPONENT])
+        #: Where components speak TLS, if `edit` has them do so.
+        self.component_tls_port = self.component_port
+        self.certificate = make_certificate(folder / "certs", [*DOMAINS, COMPONENT, "localhost"])
         self._configure(edit)
         self.start()
         for jid in USERS:
@@ -71,11 +73,18 @@ class Server(ABC):
         self._restart_feed(domain)
 
     def operators(self, name: str, edit: Edit) -> str:
-        """The file of contrib/ that operators are given, with this server's port and secret in it."""
-        text = (CONTRIB / name).read_text()
-        assert text.count("5347") <= 1
+        """The file of contrib/ that operators are given, with this server's ports, secret and certificate."""
+        text = edit((CONTRIB / name).read_text())
         assert text.count("SECRET") == 1
-        return edit(text.replace("5347", str(self.component_port)).replace("SECRET", SECRET))
+        ours = {
+            "SECRET": SECRET,
+            "5347": str(self.component_port),
+            "5348": str(self.component_tls_port),
+            "/etc/ejabberd/ejabberd.pem": str(self.certificate.with_suffix(".pem")),
+        }
+        for theirs, own in ours.items():
+            text = text.replace(theirs, own)
+        return text
 
     def environment(self, **variables: str | Path) -> dict[str, str]:
         """This process's, without what would reach into the server."""

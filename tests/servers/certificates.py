@@ -12,7 +12,8 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(folder: Path, names: list[str]) -> Path:
-    """Lay NAME.crt and NAME.key in `folder` for each name, all the same pair, and give the first certificate."""
+    """Lay NAME.crt, NAME.key, and both in NAME.pem, in `folder` for each name, all the same pair; gives the
+    first certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
     itself = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
@@ -35,4 +36,5 @@ def make_certificate(folder: Path, names: list[str]) -> Path:
     for name in names:
         (folder / f"{name}.crt").write_bytes(certificate.public_bytes(pem))
         (folder / f"{name}.key").write_bytes(key_pem)
+        (folder / f"{name}.pem").write_bytes(key_pem + certificate.public_bytes(pem))
     return folder / f"{names[0]}.crt"

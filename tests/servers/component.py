@@ -50,13 +50,14 @@ class Component(Protocol):
         self.transport.abortConnection()
         return self.gone
 
-    def take(self, path: str) -> Deferred[Any]:
+    def take(self, path: str, sender: str | None = None) -> Deferred[Any]:
         """The first stanza, of those that are here or else when it comes, in which lxml finds `path`, such as
-        ``{jabber:component:accept}iq`` for its own name or ``{urn:xmpp:privilege:2}privilege`` for a child."""
-        return self.inbox.take(lambda stanza: stanza.tag == path or stanza.find(path) is not None)
+        ``{urn:xmpp:privilege:2}privilege`` for a child; from `sender` if one is given."""
+        return self.inbox.take(lambda s: s.find(path) is not None and sender in (None, s.get("from")))
 
     async def announce(self, domain: str, namespace: str) -> None:
-        """Answer the two questions of that domain's mod_delegation about what it is to announce."""
+        """Answer the two questions of that domain's mod_delegation about what it is to announce. On ejabberd
+        the namespace is delegated then."""
         for _ in range(2):
             iq = await self.inbox.take(lambda s: s.get("from") == domain and namespace in _node(s))
             node = _node(iq)
@@ -64,6 +65,7 @@ class Component(Protocol):
                 f"<iq type='result' id='{iq.get('id')}' from='{COMPONENT}' to='{domain}'>"
                 f"<query xmlns='{_DISCO}' node='{node}'><feature var='{namespace}'/></query></iq>"
             )
+        await self.take(f"{{*}}delegation/{{*}}delegated[@namespace='{namespace}']", domain)
 
     # Twisted tells:
 

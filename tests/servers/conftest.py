@@ -52,6 +52,7 @@ def serve(target, tmp_path_factory):
         servers.append(start_server(target, tmp_path_factory.mktemp(f"{target}-"), edit))
         return servers[-1]
 
+    start.target = target
     yield start
     for server in servers:
         server.kill()

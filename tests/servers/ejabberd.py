@@ -64,7 +64,7 @@ class Ejabberd(Server):
         return {
             "hosts": list(DOMAINS),
             "loglevel": "info",
-            "certfiles": [str(self.folder / "certs" / f"{DOMAINS[0]}{end}") for end in (".crt", ".key")],
+            "certfiles": [str(self.certificate.with_suffix(".pem"))],
             "include_config_file": [str(self.folder / "archive.yml")],
             "listen": [
                 clients | {"port": self.plain_port, "starttls": False},

@@ -36,6 +36,7 @@ modules_enabled = {{
 	"csi_simple"; "ping"; "version"; "offline"; "admin_shell";
 }}
 
+VirtualHost "localhost"
 VirtualHost "capulet.lit"
 VirtualHost "montague.lit"
 
@@ -48,6 +49,7 @@ class Prosody(Server):
 
     def _configure(self, edit: Edit) -> None:
         self.tls_port = self.plain_port  # one setting for all ports; clients choose
+        self.component_tls_port = self.api_port  # nothing else is there
         (self.folder / "data").mkdir()
         (self.folder / "archive.cfg.lua").write_text(self.operators("prosody/archive.cfg.lua", edit))
         ours = {
