@@ -105,9 +105,8 @@ class _Stream(XmlStream):
             super().onElement(element)
 
     def leave(self, reactor: Any) -> None:
-        """End the stream, and the connection soon, whatever the server does."""
+        """End the stream: what the server sends before it ends its own is received all the same."""
         self.sendFooter()
-        self.transport.loseConnection()
         late = reactor.callLater(_LINGER, self.transport.abortConnection)
         self.over.addCallback(lambda _: late.active() and late.cancel())
 
@@ -148,6 +147,7 @@ class Link:
         if self._waiting is not None:
             self._waiting.cancel()
         if self._stream is not None:
+            self.resume()
             self._stream.leave(self._reactor)
         return succeed(None) if self._running is None else follow(self._running)
 

@@ -543,14 +543,27 @@ def test_nothing_is_sent_while_away():
 
 
 def test_closing():
-    """Closing ends the stream, and nothing is tried again."""
+    """Closing ends the stream; what the server sends before it ends its own is archived. Nothing is tried again."""
     scene = Scene()
+    scene.records()
     closed = scene.component.close()
     assert b"</stream:stream>" in scene.server.transport.value()
+    scene.server.copies("on its way")
+    assert scene.archived == 1
+    scene.server.raw("</stream:stream>")
+    assert scene.server.transport.disconnecting
     scene.server.loses()
     scene.house.passes(60)
     assert closed.called
     assert scene.server.connections == 1
+
+
+def test_closing_without_the_server():
+    """A server that does not end its stream is not waited for long."""
+    scene = Scene()
+    scene.component.close()
+    scene.house.passes(3)
+    assert scene.server.transport.disconnected
 
 
 def test_closing_while_away():
