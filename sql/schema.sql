@@ -104,20 +104,25 @@ CREATE TABLE item (
 );
 ALTER TABLE item ALTER content SET STORAGE EXTERNAL;  -- ciphertext does not compress: do not try
 
--- The auto-archiving setting that outlives streams: scope='global' (XEP-0136 1.3.1, 2.2.1).
+-- Auto-archiving settings: the one that outlives streams, scope='global' (XEP-0136 1.3.1, 2.2.1), and
+-- those of streams that outlive our process, which live in a server beside it.
 CREATE TABLE auto (
-    owner bigint PRIMARY KEY REFERENCES owner ON DELETE CASCADE,
+    owner bigint NOT NULL REFERENCES owner ON DELETE CASCADE,
     save boolean NOT NULL,
     encrypt boolean NOT NULL,
-    namespace text NOT NULL                        -- of the request, for what is sealed
+    namespace text NOT NULL,                       -- of the request, for what is sealed
+    resource text COLLATE "C" NOT NULL DEFAULT '', -- of the stream; '': of all later ones
+    PRIMARY KEY (owner, resource)
 );
 
--- The public keys supplied with it (XEP-0241 3).
+-- The public keys supplied with them (XEP-0241 3).
 CREATE TABLE supplied_key (
-    owner bigint NOT NULL REFERENCES auto ON DELETE CASCADE,
+    owner bigint NOT NULL,
     name text COLLATE "C" NOT NULL,
     der bytea NOT NULL,                            -- SubjectPublicKeyInfo
-    PRIMARY KEY (owner, name)
+    resource text COLLATE "C" NOT NULL DEFAULT '',
+    PRIMARY KEY (owner, resource, name),
+    FOREIGN KEY (owner, resource) REFERENCES auto ON DELETE CASCADE
 );
 
 -- Archiving preferences (XEP-0136 3). Expiry asks for those that have a time.

@@ -149,10 +149,12 @@ class Reseal:
 
 @dataclass(frozen=True, slots=True)
 class SetAuto:
-    """The auto-archiving setting that outlives streams."""
+    """Auto-archiving settings in place of those before: `auto`, the lasting one of all later streams
+    (None: as it was), and those of `streams`, by resource (None: no longer any). The rest stays."""
 
     owner: str
-    auto: AutoState
+    auto: AutoState | None = None
+    streams: Mapping[str, AutoState | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,11 +308,13 @@ class Modification:
 
 @dataclass(frozen=True, slots=True)
 class OwnerState:
-    """What is kept of an owner for his recorders."""
+    """What is kept of an owner for his recorders. `auto` is the lasting setting; `streams` those of
+    single streams, by resource."""
 
     auto: AutoState = AutoState()
     preferences: Preferences = Preferences()
     published: tuple[PublishedKey, ...] = ()
+    streams: Mapping[str, AutoState] = field(default_factory=dict)
 
 
 class Storage(Protocol):
@@ -370,6 +374,10 @@ class Storage(Protocol):
 
     def forget_tombstones(self, before: Micros, limit: int) -> Deferred[int]:
         """Forget at most `limit` removals stamped before `before`; how many were."""
+
+    def forget_streams(self, domain: str, but: Sequence[tuple[str, str]]) -> Deferred[int]:
+        """Forget the settings of all streams of `domain`'s users but these, by owner and resource; how
+        many were. What is applied later is written after it."""
 
     def vacuum(self) -> Deferred[None]:
         """Let the rows that were replaced be overwritten soon."""

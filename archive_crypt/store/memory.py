@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -86,6 +87,9 @@ class MemoryStorage:
 
     def forget_tombstones(self, before: Micros, limit: int) -> Deferred[int]:
         return self._run(self._forget_tombstones, before, limit)
+
+    def forget_streams(self, domain: str, but: Sequence[tuple[str, str]]) -> Deferred[int]:
+        return self._run(self._forget_streams, domain, but)
 
     def vacuum(self) -> Deferred[None]:
         return self._run(lambda: None)
@@ -172,6 +176,16 @@ class MemoryStorage:
         for owned, identity in old:
             del owned.tombstones[identity]
         return len(old)
+
+    def _forget_streams(self, domain: str, but: Sequence[tuple[str, str]]) -> int:
+        count = 0
+        for jid, owned in self._owners.items():
+            streams = owned.state.streams
+            if jid.partition("@")[2] == domain:
+                kept = {resource: auto for resource, auto in streams.items() if (jid, resource) in but}
+                owned.state = dataclasses.replace(owned.state, streams=kept)
+                count += len(streams) - len(kept)
+        return count
 
 
 def _expires(preferences: Preferences) -> bool:

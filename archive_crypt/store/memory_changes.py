@@ -142,7 +142,11 @@ def _reseal(owned: Owned, change: Reseal) -> Outcome:
 
 
 def _set_auto(owned: Owned, change: SetAuto) -> Outcome:
-    owned.state = dataclasses.replace(owned.state, auto=change.auto)
+    before = owned.state
+    settings = {**before.streams, **change.streams}
+    streams = {resource: auto for resource, auto in settings.items() if auto is not None}
+    lasting = before.auto if change.auto is None else change.auto
+    owned.state = dataclasses.replace(before, auto=lasting, streams=streams)
     return None
 
 

@@ -129,6 +129,9 @@ class PgStorage:
     def forget_tombstones(self, before: Micros, limit: int) -> Deferred[int]:
         return self._run(self._writer, removals.forget, before, limit)
 
+    def forget_streams(self, domain: str, but: Sequence[tuple[str, str]]) -> Deferred[int]:
+        return self._run(self._writer, settled.forget_streams, domain, but)
+
     def vacuum(self) -> Deferred[None]:
         """One after the other; those asked for while one runs are done as one."""
         if self._sweeping is not None:

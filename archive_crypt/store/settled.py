@@ -5,6 +5,7 @@ collections that are being recorded. Each function applies one change to an owne
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg2.extras import execute_values
@@ -77,14 +78,27 @@ def rename(cursor: Any, owner: Locked, change: Rename) -> None:
 
 
 def set_auto(cursor: Any, owner: Locked, change: SetAuto) -> None:
-    """The auto-archiving setting in place of the one before."""
-    auto = change.auto
-    cursor.execute("DELETE FROM auto WHERE owner = %s", (owner.id,))
+    """The auto-archiving settings in place of those before; their keys go with them."""
+    settings = dict(change.streams)
+    if change.auto is not None:
+        settings[""] = change.auto
+    cursor.execute("DELETE FROM auto WHERE owner = %s AND resource = ANY(%s)", (owner.id, list(settings)))
+    kept = [(resource, auto) for resource, auto in settings.items() if auto is not None]
+    rows = [(owner.id, resource, auto.save, auto.encrypt, auto.namespace) for resource, auto in kept]
+    _insert(cursor, "auto (owner, resource, save, encrypt, namespace)", rows)
+    keys = [(owner.id, resource, key.name, key.der) for resource, auto in kept for key in auto.keys]
+    _insert(cursor, "supplied_key (owner, resource, name, der)", keys)
+
+
+def forget_streams(cursor: Any, domain: str, but: Sequence[tuple[str, str]]) -> int:
+    """How many settings of streams of a domain were forgotten: all but these, by owner and resource."""
     cursor.execute(
-        "INSERT INTO auto (owner, save, encrypt, namespace) VALUES (%s, %s, %s, %s)",
-        (owner.id, auto.save, auto.encrypt, auto.namespace),
+        "DELETE FROM auto a USING owner o WHERE o.id = a.owner AND a.resource <> ''"
+        " AND split_part(o.jid, '@', 2) = %s AND NOT EXISTS (SELECT FROM unnest(%s::text[], %s::text[])"
+        " AS v(jid, resource) WHERE v.jid = o.jid AND v.resource = a.resource)",
+        (domain, [owner for owner, _ in but], [resource for _, resource in but]),
     )
-    _insert(cursor, "supplied_key (owner, name, der)", [(owner.id, key.name, key.der) for key in auto.keys])
+    return int(cursor.rowcount)
 
 
 def set_published(cursor: Any, owner: Locked, change: SetPublished) -> None:
@@ -155,24 +169,35 @@ def preferences(cursor: Any, owner: int) -> Preferences:
 def state(cursor: Any, jid: str) -> OwnerState:
     """All that outlives the streams of an owner."""
     cursor.execute(
-        "SELECT o.id, a.save, a.encrypt, a.namespace FROM owner o LEFT JOIN auto a ON a.owner = o.id"
-        " WHERE o.jid = %s",
+        "SELECT o.id, a.resource, a.save, a.encrypt, a.namespace"
+        " FROM owner o LEFT JOIN auto a ON a.owner = o.id WHERE o.jid = %s",
         (jid,),
     )
-    row = cursor.fetchone()
-    if row is None:
+    rows = cursor.fetchall()
+    if not rows:
         return OwnerState()
-    owner, save, encrypt, namespace = row
-    auto = AutoState()
-    if save is not None:
-        cursor.execute("SELECT name, der FROM supplied_key WHERE owner = %s ORDER BY name", (owner,))
-        keys = tuple(SuppliedKey(name, bytes(der)) for name, der in cursor.fetchall())
-        auto = AutoState(save, encrypt, namespace, keys)
+    owner = rows[0][0]
+    streams = _autos(cursor, owner, [row[1:] for row in rows if row[1] is not None])
+    auto = streams.pop("", AutoState())
     cursor.execute(
         "SELECT name, der, since, until FROM published_key WHERE owner = %s ORDER BY position", (owner,)
     )
     published = tuple(PublishedKey(name, bytes(der), b, e) for name, der, b, e in cursor.fetchall())
-    return OwnerState(auto, preferences(cursor, owner), published)
+    return OwnerState(auto, preferences(cursor, owner), published, streams)
+
+
+def _autos(cursor: Any, owner: int, rows: list[tuple[Any, ...]]) -> dict[str, AutoState]:
+    """Settings with their keys, by resource."""
+    if not rows:
+        return {}
+    cursor.execute("SELECT resource, name, der FROM supplied_key WHERE owner = %s ORDER BY name", (owner,))
+    keys: dict[str, tuple[SuppliedKey, ...]] = {}
+    for resource, name, der in cursor.fetchall():
+        keys[resource] = (*keys.get(resource, ()), SuppliedKey(name, bytes(der)))
+    return {
+        resource: AutoState(save, encrypt, namespace, keys.get(resource, ()))
+        for resource, save, encrypt, namespace in rows
+    }
 
 
 def _insert(cursor: Any, into: str, rows: list[tuple[Any, ...]]) -> None:

