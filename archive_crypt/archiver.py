@@ -40,7 +40,7 @@ from archive_crypt.model import (
 from archive_crypt.owners import REQUIRED, Owner
 from archive_crypt.recorder import MOST_SECONDS, Copy, Listener, Recorder
 from archive_crypt.silence import Silence
-from archive_crypt.store.interfaces import OwnerState, Prolong, Remove, SetPublished
+from archive_crypt.store.interfaces import OwnerState, Prolong, Remove, SetAuto, SetPublished
 from archive_crypt.store.writer import MOST_WAITING
 from archive_crypt.switching import Switching
 from archive_crypt.wishes import Wishes
@@ -62,12 +62,20 @@ class Archiver:
     """Records what passes, and answers for what is kept.
 
     `now` gives the time in microseconds since 1970; timers run on `works.clock`. `counts` says
-    how many copies were archived or not, by reason.
+    how many copies were archived or not, by reason. `streams_outlive`: streams live on in a server
+    while this process is replaced, so what each asked for is kept; its host closes none of them when
+    it stops.
     """
 
     log = Logger()
 
-    def __init__(self, works: Works, now: Callable[[], Micros] = lambda: time.time_ns() // 1000) -> None:
+    def __init__(
+        self,
+        works: Works,
+        now: Callable[[], Micros] = lambda: time.time_ns() // 1000,
+        *,
+        streams_outlive: bool = False,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.now = now
         self._works = works
@@ -79,7 +87,7 @@ class Archiver:
         self._rules = policy.Rules(
             required=works.settings.automatic in REQUIRED, forward_secret=works.settings.forward_secret
         )
-        self.switching = Switching(works, self._owners, now)
+        self.switching = Switching(works, self._owners, now, streams_outlive=streams_outlive)
         self.wishes = Wishes(works, self._owners, now)
         self.management = Management(works, self._owners, now)
 
@@ -93,7 +101,8 @@ class Archiver:
     def stream_opened(self, jid: JID, *, known: bool = False) -> Deferred[None]:
         """A client stream was bound to the full JID `jid`; fires when its setting is loaded, or late.
 
-        `known`: it was open before this process was, so that its user need not be warned again.
+        `known`: it was open before this process knew of it: it goes on with the setting it had, and its
+        user need not be warned again.
         """
         owner = self._owners.get(jid.userhost())
         if owner is None:
@@ -101,11 +110,11 @@ class Archiver:
             self._owners[jid.userhost()] = owner
             self.switching.welcome(owner)
         recorder = Recorder(jid, self.now())
-        recorder.asked = known
+        recorder.asked = recorder.stored = known
         owner.recorders[jid.full()] = recorder
         if self._works.settings.automatic in REQUIRED:
             self._works.clock.callLater(_WARN_AFTER, self._warn, recorder)
-        return self._load(owner, recorder)
+        return self._load(owner, recorder, known=known)
 
     def has_streams(self, owner: str) -> bool:
         """Whether the user with this bare JID is here."""
@@ -131,6 +140,8 @@ class Archiver:
         for _, done in recorder.give_up():
             done.errback(StorageUnavailable())
         recorder.tell()
+        if recorder.stored:
+            self._submit(SetAuto(owner.jid, streams={recorder.resource: None}))
         owner.adjust(self.now()).addErrback(self._log_failure)
         if not owner.recorders:
             for change in owner.unstored():
@@ -194,37 +205,41 @@ class Archiver:
     # How it is done.
 
     @inlineCallbacks
-    def _load(self, owner: Owner, recorder: Recorder) -> Generator[Deferred[Any], Any, None]:
+    def _load(self, owner: Owner, recorder: Recorder, *, known: bool) -> Generator[Deferred[Any], Any, None]:
         late = self._works.clock.callLater(MOST_SECONDS, self._be_late, recorder)
         self._loading += 1
         while not recorder.closed:
             try:
                 yield self._works.writer.flushed(recorder.owner)  # what his last stream left behind
                 state = yield self._works.storage.state(recorder.owner)
-            except StorageUnavailable:
+                if not known and recorder.resource in state.streams:  # of an earlier stream
+                    yield self._works.writer.submit(SetAuto(owner.jid, streams={recorder.resource: None}))
+            except (StorageUnavailable, ArchiveBusy):
                 yield deferLater(self._works.clock, _PAUSE)
             except ArchiveError as error:
                 self.log.error("a setting could not be loaded: {kind}", kind=type(error).__name__)
                 self._be_late(recorder)
                 break
             else:
-                self._start(owner, recorder, state)
+                self._start(owner, recorder, state, known=known)
                 break
         self._loading -= 1
         if late.active():
             late.cancel()
 
-    def _start(self, owner: Owner, recorder: Recorder, state: OwnerState) -> None:
+    def _start(self, owner: Owner, recorder: Recorder, state: OwnerState, *, known: bool) -> None:
         if recorder.closed:
             return
         if not any(other.ready for other in owner.recorders.values()):
             owner.load(state)
-        auto, settings = state.auto, self._works.settings
+        own = state.streams.get(recorder.resource) if known else None
+        recorder.stored = own is not None
+        auto, settings = own or state.auto, self._works.settings
         if settings.automatic is Automatic.OFF:
             auto = AutoState()
         elif settings.automatic in REQUIRED and not auto.save:
             auto = AutoState(save=True)
-        waiting = recorder.start(auto, settings.minimum_bits)
+        waiting = recorder.start(auto, settings.minimum_bits, lasting=auto.save and auto is not own)
         if recorder.encrypting:
             self.switching.find(owner.jid).addErrback(self._log_failure)
         if recorder.recording:
@@ -347,7 +362,7 @@ class Archiver:
         if recorder.listener is not None and not recorder.asked:
             recorder.listener.onNotice(_WARNING)
 
-    def _submit(self, change: Prolong | SetPublished | Remove) -> Deferred[None]:
+    def _submit(self, change: Prolong | SetAuto | SetPublished | Remove) -> Deferred[None]:
         """Store something that nobody waits for."""
         try:
             done: Deferred[None] = self._works.writer.submit(change)

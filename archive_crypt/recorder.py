@@ -51,6 +51,9 @@ class Recorder:
         #: Whether its connection is lost, and the client may come back to it.
         self.pending = False
         self.owner: str = jid.userhost()
+        # Without one its setting would be stored as the lasting one.
+        assert jid.resource, "a stream has a full JID"
+        self.resource = jid.resource
         self.auto = AutoState()
         self.keys: tuple[PublicKey, ...] = ()
         self.ready = False
@@ -62,6 +65,8 @@ class Recorder:
         self.noticed: set[str] = set()
         #: Whether the setting is that of later streams too (scope='global').
         self.lasting = False
+        #: Whether a setting of this stream alone may be stored.
+        self.stored = False
         #: Whether its client asked for preferences, and in which dialects it is told of changes.
         self.asked = False
         self.subscribed: dict[Dialect, None] = {}
@@ -99,7 +104,9 @@ class Recorder:
         self._waiting.append((copy, done))
         return done
 
-    def start(self, auto: AutoState, minimum_bits: int) -> list[tuple[Copy, Deferred[bool]]]:
+    def start(
+        self, auto: AutoState, minimum_bits: int, *, lasting: bool
+    ) -> list[tuple[Copy, Deferred[bool]]]:
         """The setting is known: `auto`. What waited, in order.
 
         A key that may no longer be used (the operator asks for more bits now) is left out; with
@@ -111,7 +118,7 @@ class Recorder:
                 keys.append(publickeys.from_der(key.der, key.name, minimum_bits=minimum_bits))
             except UnusableKey:
                 continue
-        self.set(auto, keys, lasting=auto.save)
+        self.set(auto, keys, lasting=lasting)
         self.ready = True
         return self._let_go()
 

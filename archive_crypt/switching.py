@@ -40,7 +40,15 @@ class Switching:
 
     log = Logger()
 
-    def __init__(self, works: Works, owners: Mapping[str, Owner], now: Callable[[], Micros]) -> None:
+    def __init__(
+        self,
+        works: Works,
+        owners: Mapping[str, Owner],
+        now: Callable[[], Micros],
+        *,
+        streams_outlive: bool,
+    ) -> None:
+        self._streams_outlive = streams_outlive
         self._works = works
         self._owners = owners
         self._now = now
@@ -95,6 +103,19 @@ class Switching:
             owner.adjust(self._now()).addErrback(self._log_failure)
         return SetPublished(jid.full(), tuple(keys))
 
+    def forget_streams(self, domain: str) -> Deferred[None]:
+        """All streams of `domain` that are open were told of: what others asked for is void. Fires in any
+        case; what could not be forgotten now is the next time."""
+        stored = [
+            (owner.jid, recorder.resource)
+            for owner in self._owners.values()
+            for recorder in owner.recorders.values()
+            if recorder.stored and recorder.jid.host == domain
+        ]
+        # Asked for in this very turn: what any stream sets from now on is written after it.
+        forgotten = self._works.storage.forget_streams(domain, stored)
+        return forgotten.addCallbacks(lambda _: None, self._log_failure)
+
     @inlineCallbacks
     def _set_auto(
         self, owner: Owner, recorder: Recorder, request: AutoRequest
@@ -112,12 +133,35 @@ class Switching:
         recorder.set(auto, keys, lasting=request.lasting)
         try:
             yield owner.adjust(self._now())
-            if request.lasting:
-                yield self._works.writer.submit(SetAuto(recorder.owner, auto))
+            yield self._store(owner, recorder)
         except ArchiveError:  # the client will be told that nothing changed
             recorder.set(*before[:2], lasting=before[2])
             owner.adjust(self._now()).addErrback(self._log_failure)
             raise
+
+    def _store(self, owner: Owner, recorder: Recorder) -> Deferred[None]:
+        """Have a new setting written, as far as it outlives anything.
+
+        :raises ArchiveBusy: too much waits to be written.
+        """
+        auto = recorder.auto if recorder.lasting else None
+        streams = self._streams(owner, recorder) if self._streams_outlive else {}
+        if auto is None and not streams:
+            return succeed(None)
+        return self._works.writer.submit(SetAuto(owner.jid, auto, streams))
+
+    def _streams(self, owner: Owner, recorder: Recorder) -> Mapping[str, AutoState | None]:
+        """What is to be stored of single streams, after the setting of one changed."""
+        if not recorder.lasting:
+            if recorder.closed:
+                return {}
+            recorder.stored = True
+            return {recorder.resource: recorder.auto}
+        # The others go on as they are, whatever holds for later ones.
+        others = [other for other in owner.recorders.values() if other.ready and other is not recorder]
+        for other in others:
+            other.stored = True
+        return {recorder.resource: None, **{other.resource: other.auto for other in others}}
 
     def _may_set_auto(self, owner: Owner, request: AutoRequest) -> None:
         settings = self._works.settings

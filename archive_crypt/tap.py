@@ -92,7 +92,7 @@ class ArchiveService(Service):
         self._check_tables()
         self._storage = PgStorage(config.database.dsn, reactor, config.database.readers)
         works = Works(self._storage, Writer(self._storage, reactor), KeyRing(), reactor, config.archive)
-        self._archiver = Archiver(works)
+        self._archiver = Archiver(works, streams_outlive=config.component is not None)
         try:
             self._listen() if config.component is None else self._join(config.component)
         except BaseException:

@@ -44,10 +44,10 @@ def key_info(private_key, name):
 class Stream(utility.EventDispatcher):
     """A client stream as a host has it: `received` is what its client got, oldest first."""
 
-    def __init__(self, house, jid):
+    def __init__(self, house, jid, known):
         super().__init__()
         self.house, self.jid, self.received = house, JID(jid), []
-        house.archiver.stream_opened(self.jid)
+        house.archiver.stream_opened(self.jid, known=known)
         self.handler = ArchiveHandler(house.archiver, self.jid)
         self.handler.parent = self
         self.handler.makeConnection(self)
@@ -92,13 +92,13 @@ class Stream(utility.EventDispatcher):
 class House:
     """An archive with all its real parts but the database and the sockets."""
 
-    def __init__(self, storage=None, **settings):
+    def __init__(self, storage=None, *, streams_outlive=False, **settings):
         self.clock = Clock()
         self.storage = storage or MemoryStorage(now=self.now)
         self.keyring = KeyRing()
         self.writer = Writer(self.storage, self.clock)
         works = Works(self.storage, self.writer, self.keyring, self.clock, Settings(**settings))
-        self.archiver = Archiver(works, self.now)
+        self.archiver = Archiver(works, self.now, streams_outlive=streams_outlive)
 
     def now(self):
         return MORNING * SECOND + int(self.clock.seconds() * SECOND)
@@ -113,8 +113,8 @@ class House:
         self.clock.advance(seconds)
         self.settle()
 
-    def stream(self, jid):
-        stream = Stream(self, jid)
+    def stream(self, jid, *, known=False):
+        stream = Stream(self, jid, known)
         self.settle()
         return stream
 
