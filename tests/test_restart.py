@@ -1,15 +1,21 @@
 """What streams that live on in a server find when the archive's process was replaced: as if nothing had
 been, whatever they asked for and whenever it ended."""
 
+from functools import partial
+
 import pytest
 from twisted.internet.defer import fail
 
 from archive_crypt.core.dialect import DIALECTS, F
 from archive_crypt.errors import StorageUnavailable
+from archive_crypt.hosts.clients import Clients
+from archive_crypt.hosts.complaints import Complaints
+from archive_crypt.hosts.feed import NS_FEED, Feed
 from archive_crypt.model import Automatic
 from archive_crypt.store.interfaces import OwnerState, SetAuto
 from archive_crypt.store.memory import MemoryStorage
-from tests.kit import LAPTOP, PHONE, House, key_info, opened
+from archive_crypt.xmpp.handler import ArchiveHandler
+from tests.kit import LAPTOP, PHONE, House, element, key_info, opened
 from tests.test_archiver import CHAMBER, ORCHARD, PLAIN, RETRIEVE, ROMEO, condition, outcome, said
 
 GARDEN, CELL, HALL = (f"{ROMEO}/{resource}" for resource in ("garden", "cell", "hall"))
@@ -268,3 +274,21 @@ def test_required(house):
     house.stream(ORCHARD).ask(OFF)
     after = House(house.storage, streams_outlive=True, automatic=Automatic.REQUIRED_BODY)
     assert outcome(after.stream(ORCHARD, known=True).says(said())) is True
+
+
+def test_a_snapshot_tells(house):
+    """A server's snapshot settles it for its own domain: streams that are open go on as they were, and of
+    those that are not nothing is kept."""
+    for jid in (ORCHARD, GARDEN, CHAMBER):
+        house.stream(jid).ask(PLAIN)
+    after = restarted(house)
+    clients = Clients(after.archiver, partial(ArchiveHandler, after.archiver), print, after.clock)
+    complaints = Complaints(after.clock.seconds)
+    feed = Feed("montague.lit", after.archiver, clients, after.now, complaints, bool, print)
+    said = "<snapshot event='begin'/>", f"<stream jid='{ORCHARD}' event='open'/>", "<snapshot event='end'/>"
+    for xml in said:
+        feed.receive(element(xml, NS_FEED))
+    after.settle()
+    assert set(kept(after)) == {"orchard"}
+    assert set(kept(after, "juliet@capulet.lit")) == {"chamber"}
+    assert after.archiver._owners[ROMEO].recorders[ORCHARD].recording

@@ -127,6 +127,7 @@ class Feed:
             gone, self._unseen = self._unseen, None
             for jid in gone:
                 self._clients.close(jid)
+            self._archiver.switching.forget_streams(self.domain)
 
     def _tell_missed(self, element: Element) -> None:
         text = element.getAttribute("missed") or "0"

@@ -53,7 +53,8 @@ class DistantArchiver(Archiver, Protocol):
     """What it offers besides to a host whose clients are connected to another process."""
 
     switching: Any
-    """`switching.finder`: to be set, see there."""
+    """`switching.finder`: to be set, see there. `switching.forget_streams(domain)`: to be called when all
+    open streams of a domain were told of."""
 
     @property
     def load(self) -> float:

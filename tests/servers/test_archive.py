@@ -273,12 +273,13 @@ async def test_resumed_stream(archive, pair):
     assert len(await collections(juliet)) == 1
 
 
+@pytest.mark.parametrize("scope", ["stream", "global"])
 @ensureDeferred
-async def test_restart(archive, pair):
+async def test_restart(archive, pair, scope):
     """While the archive restarts in mid-conversation nothing is lost, and recording goes on without a word from the
-    client."""
+    client, whether he asked for it once or for good."""
     juliet, romeo = await pair()
-    await record(juliet, (LAPTOP, "laptop"), scope="global")
+    await record(juliet, (LAPTOP, "laptop"), scope=scope)
     await exchange(romeo, juliet, "one", to=juliet.jid)
     await until(lambda: archive.archived() == 1)
     await archive.stop()
@@ -287,3 +288,29 @@ async def test_restart(archive, pair):
     await exchange(romeo, juliet, "three", to=juliet.jid)
     await until(lambda: archive.archived() == 2)
     assert [body for _, body in await words(juliet, LAPTOP)] == ["one", "two", "three"]
+
+
+@ensureDeferred
+async def test_closed_while_away(archive, pair, login):
+    """What streams asked for is forgotten with them, though they end while the archive restarts; a new stream with
+    the same resource is not recorded."""
+    juliet, romeo = await pair()
+    for client in (juliet, romeo):
+        await record(client, encrypt=False)
+    jid = juliet.jid
+    assert len((await archive.service._storage.state(juliet.bare)).streams) == 1
+    await archive.stop()
+    await juliet.close()
+    await archive.start()
+    stored = archive.service._storage.state
+    for _ in range(100):
+        if not (await stored(juliet.bare)).streams:
+            break
+        await romeo.settled()
+    assert not (await stored(juliet.bare)).streams
+    assert len((await stored(romeo.bare)).streams) == 1
+    again = await login(jid)
+    await exchange(romeo, again, "words", to=jid)
+    await until(lambda: archive.archived() == 1)
+    assert await words(again) == []
+    assert await words(romeo) == [("to", "words")]
