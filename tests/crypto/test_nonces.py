@@ -1,5 +1,8 @@
 """Initialisation vectors."""
 
+import sys
+import threading
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +22,18 @@ def test_never_twice():
     assert all(len({nonce[place] for nonce in drawn}) > 200 for place in range(12))
 
 
-def test_without_the_quick_way(monkeypatch):
-    """Where the quick way does not exist the ordinary one serves."""
-    monkeypatch.setattr(nonces, "_getrandom", None)
-    assert len({nonces.nonce(12) for _ in range(100)}) == 100
+def test_keeps_the_gil():
+    """Drawing nonces lets no other thread run: giving up the GIL costs more than the nonce."""
+    called, ran = threading.Event(), []
+    other = threading.Thread(target=lambda: ran.append(called.wait()))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    try:
+        other.start()
+        called.set()
+        for _ in range(20_000):
+            nonces.nonce(12)
+        assert not ran
+    finally:
+        sys.setswitchinterval(interval)
+        other.join()
