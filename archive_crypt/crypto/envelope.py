@@ -56,9 +56,10 @@ def seal(algorithm: str, key: memoryview, plaintext: bytes) -> bytes:
     :raises NotImplementedHere: no such algorithm.
     :raises ValueError: the key has another size than the algorithm's.
     """
-    if len(key) != key_size(algorithm):
+    known = _seal_algorithm(algorithm)
+    if len(key) != known.key_size:
         raise ValueError(f"A key of {len(key)} octets does not fit {algorithm}.")
-    return SEAL_ALGORITHMS[algorithm].encrypt(key, plaintext)
+    return known.encrypt(key, plaintext)
 
 
 def wrap(algorithm: str, key: memoryview, public_key: PublicKey) -> bytes:
@@ -86,8 +87,12 @@ def key_size(algorithm: str) -> int:
 
     :raises NotImplementedHere: no such algorithm.
     """
+    return _seal_algorithm(algorithm).key_size
+
+
+def _seal_algorithm(algorithm: str) -> SealAlgorithm:
     try:
-        return SEAL_ALGORITHMS[algorithm].key_size
+        return SEAL_ALGORITHMS[algorithm]
     except KeyError:
         raise NotImplementedHere(f"There is no algorithm {algorithm!r} to seal with.") from None
 

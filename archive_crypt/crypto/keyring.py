@@ -28,12 +28,13 @@ class DataKey:
     with; `sealed` the items sealed with it so far. It compares by identity and is never copied.
     """
 
-    __slots__ = ("_sealed", "algorithm", "name")
+    __slots__ = ("_sealed", "_size", "algorithm", "name")
 
     def __init__(self, algorithm: str) -> None:
         # 128 random bits. Short, as every sealed item carries the name.
         self.name = f"srv-{secrets.token_urlsafe(16)}"
         self.algorithm = algorithm
+        self._size = key_size(algorithm)
         self._sealed = 0
 
     @property
@@ -81,10 +82,10 @@ class KeyRing:
         :raises KeyDestroyed: the ring is closed, or another process made its pages.
         :raises NotImplementedHere: no such algorithm.
         """
-        key, size = DataKey(algorithm), key_size(algorithm)
+        key = DataKey(algorithm)
         shelf = self._roomy[-1] if self._roomy else self._add_shelf()
         index = shelf.free[-1]
-        with shelf.page.slot(index)[:size] as octets:
+        with shelf.page.slot(index)[: key._size] as octets:
             lockedmem.fill(octets)
         self._places[key] = shelf, shelf.free.pop()
         if not shelf.free:
@@ -98,7 +99,7 @@ class KeyRing:
         :raises KeyExhausted: it has sealed `limit` items.
         """
         with self._octets(key) as octets:
-            if key.sealed >= self._limit:
+            if key._sealed >= self._limit:
                 raise KeyExhausted
             sealed = envelope.seal(key.algorithm, octets, plaintext)
         key._sealed += 1
@@ -143,10 +144,11 @@ class KeyRing:
 
     def _octets(self, key: DataKey) -> memoryview:
         """The key itself; to be released at once, so that its page can be closed."""
-        shelf, index = self._places.get(key, (None, 0))
-        if shelf is None:
+        place = self._places.get(key)
+        if place is None:
             raise KeyDestroyed
-        return shelf.page.slot(index)[: key_size(key.algorithm)]
+        shelf, index = place
+        return shelf.page.slot(index)[: key._size]
 
     def _add_shelf(self) -> _Shelf:
         if self._closed:
