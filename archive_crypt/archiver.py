@@ -20,6 +20,7 @@ from twisted.words.xish import domish
 
 from archive_crypt.copies import InFlight, Replays
 from archive_crypt.core import conversation, items, policy, times
+from archive_crypt.core.message import Message
 from archive_crypt.deferreds import kind
 from archive_crypt.errors import (
     ArchiveBusy,
@@ -166,8 +167,8 @@ class Archiver:
         recorder = owner.recorders.get(jid.full()) if owner else None
         if owner is None or recorder is None:
             return self._skip("no such stream")
-        copy = Copy(direction, element, when)
         try:
+            copy = Copy(direction, Message(element), when)
             return self._record(owner, recorder, copy) if recorder.ready else recorder.wait(copy)
         except ArchiveBusy as error:
             return self._refuse(recorder, error, "setting not loaded")
@@ -255,7 +256,7 @@ class Archiver:
 
     def _record(self, owner: Owner, recorder: Recorder, copy: Copy) -> Deferred[bool]:
         now = self.now()
-        peer = conversation.peer_of(copy.element, copy.direction, recorder.owner)
+        peer = conversation.peer_of(copy.message, copy.direction, recorder.owner)
         if peer is None:
             return self._skip("no peer")
         if peer.thread is not None and owner.preferences.sessions:
@@ -267,10 +268,10 @@ class Archiver:
         mode, terms = owner.mode(peer, now)
         if mode is SaveMode.FALSE:
             return self._skip("not to be saved")
-        may, reason = policy.judge(copy.element, copy.direction, mode, self._rules)
+        may, reason = policy.judge(copy.message, copy.direction, mode, self._rules)
         if not may:
             return self._skip(reason)
-        content = items.content(copy.element, copy.direction, mode, peer.name)
+        content = items.content(copy.message, copy.direction, mode, peer.name)
         if policy.is_too_large(content):
             return self._refuse(recorder, NotAcceptable("It is too large."), "too large")
         said, skip = self._judge_copy(owner, recorder, copy, peer, content)
@@ -288,7 +289,7 @@ class Archiver:
         return done.addCallbacks(self._archived, self._unarchived, errbackArgs=(recorder,))
 
     def _is_off_the_record(self, owner: Owner, copy: Copy, peer: conversation.Peer) -> bool:
-        is_off, remove = owner.off_the_record.saw(copy.element, copy.direction, peer)
+        is_off, remove = owner.off_the_record.saw(copy.message, copy.direction, peer)
         if remove is not None:
             self._submit(remove)
         return is_off
@@ -302,17 +303,17 @@ class Archiver:
         self, owner: Owner, recorder: Recorder, copy: Copy, peer: conversation.Peer, content: str
     ) -> tuple[Micros, str | None]:
         """When it was said, and why it is not archived, if it was before."""
-        id_ = copy.element.getAttribute("id")
-        if copy.element.getAttribute("type") == "groupchat":
-            said = items.said_at(copy.element, copy.when, (recorder.jid.host, peer.key))
+        id_ = copy.message.attributes.get("id")
+        if copy.message.type == "groupchat":
+            said = items.said_at(copy.message, copy.when, (recorder.jid.host, peer.key))
             if not self._replays.is_new(owner.jid, peer.key, said, copy.when, id_, peer.name, content):
                 return said, "replay"
         else:
-            said = items.said_at(copy.element, copy.when, (recorder.jid.host, owner.jid))
+            said = items.said_at(copy.message, copy.when, (recorder.jid.host, owner.jid))
             if said > recorder.opened:  # the server delays only what came before: a sender wrote that
                 said = copy.when
         to_self = peer.key == recorder.owner
-        sender = recorder.owner if to_self else copy.element.getAttribute("from")
+        sender = recorder.owner if to_self else copy.message.attributes.get("from")
         body = content.partition(">")[2].rpartition("<")[0]  # without <to> or <from>
         message = (sender, id_, peer.thread, body)
         if len(owner.recorders) > 1 or to_self:
@@ -321,7 +322,7 @@ class Archiver:
                 return said, "copy"
         if copy.direction is Direction.FROM:
             # Delivered late it has a <delay/> more, which full content shows: so by its id, or its bodies.
-            words = None if id_ else items.content(copy.element, copy.direction, SaveMode.BODY)
+            words = None if id_ else items.content(copy.message, copy.direction, SaveMode.BODY)
             digest = hash((owner.jid, sender, id_, peer.thread, words))
             if said < copy.when and self._in_flight.is_again(digest):
                 return said, "copy"

@@ -4,11 +4,10 @@ was recorded of them since the offer removed. A safety net: the duty is the clie
 
 from __future__ import annotations
 
-from twisted.words.xish import domish
-
 from archive_crypt.conversations import Conversations
 from archive_crypt.core import policy
 from archive_crypt.core.conversation import Peer
+from archive_crypt.core.message import Message
 from archive_crypt.core.negotiation import Negotiations, Verdict
 from archive_crypt.model import Direction
 from archive_crypt.store.interfaces import ListFilter, Remove
@@ -26,7 +25,7 @@ class OffTheRecord:
         #: The collections begun in a thread since it was offered to be kept off the record.
         self._since_offer: dict[_Key, list[int]] = {}
 
-    def saw(self, message: domish.Element, direction: Direction, peer: Peer) -> tuple[bool, Remove | None]:
+    def saw(self, message: Message, direction: Direction, peer: Peer) -> tuple[bool, Remove | None]:
         """Whether a message must not be recorded; and what of earlier ones is to be removed.
 
         From the offer on, a thread stands in collections of its own, so that these can go.

@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.words.protocols.jabber.jid import JID
-from twisted.words.xish import domish
 
 from archive_crypt.core.dialect import Dialect
+from archive_crypt.core.message import Message
 from archive_crypt.core.preferences import Changes
 from archive_crypt.crypto import publickeys
 from archive_crypt.crypto.publickeys import PublicKey
@@ -28,7 +28,7 @@ class Copy(NamedTuple):
     """A user's own copy of a message: which way it went, and when it came by."""
 
     direction: Direction
-    element: domish.Element
+    message: Message
     when: Micros
 
 
@@ -96,7 +96,7 @@ class Recorder:
 
         :raises ArchiveBusy: it is too much, or has been waited for too long.
         """
-        size = len(copy.element.toXml())
+        size = len(copy.message.element.toXml())
         if self._late or self._octets + size > MOST_WAITING:
             raise ArchiveBusy
         self._octets += size

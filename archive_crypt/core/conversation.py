@@ -8,9 +8,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from twisted.words.xish import domish
-
 from archive_crypt.core import jids, policy, tree
+from archive_crypt.core.message import Message
 from archive_crypt.model import Direction
 
 _SPACE = " \t\r\n"  # as XML has it
@@ -91,32 +90,31 @@ class Peer(NamedTuple):
     parent: str | None = None
 
 
-def peer_of(message: domish.Element, direction: Direction, owner: str) -> Peer | None:
+def peer_of(message: Message, direction: Direction, owner: str) -> Peer | None:
     """The peer of a message of `owner` (bare JID); None if it has none that is a valid JID.
 
     A message without the address is one with the owner's own account (RFC 6120 8.1).
     """
-    jid = jids.read(message.getAttribute("from" if direction is Direction.FROM else "to") or owner)
+    jid = jids.read(message.attributes.get("from" if direction is Direction.FROM else "to") or owner)
     if jid is None:
         return None
     bare = jid.userhost()
     thread, parent = thread_of(message)
     if thread is not None:
         thread, parent = _kept(thread), _kept(parent)
-    if message.getAttribute("type") == "groupchat":
+    if message.type == "groupchat":
         return Peer(bare, bare, thread, jid.resource, parent)
     full = jid.full()
     return Peer(full if policy.is_room_private(message) else bare, full, thread, parent=parent)
 
 
-def thread_of(message: domish.Element) -> tuple[str | None, str | None]:
+def thread_of(message: Message) -> tuple[str | None, str | None]:
     """The thread of a message and that thread's parent, either None if there is none (XEP-0201)."""
-    for child in tree.children(message):
-        if child.name == "thread":
-            thread = tree.text(child).strip(_SPACE) or None
-            parent = (child.getAttribute("parent") or "").strip(_SPACE) or None
-            return thread, parent if thread else None
-    return None, None
+    if message.thread is None:
+        return None, None
+    thread = tree.text(message.thread).strip(_SPACE) or None
+    parent = (message.thread.getAttribute("parent") or "").strip(_SPACE) or None
+    return thread, parent if thread else None
 
 
 def _kept(thread: str | None) -> str | None:

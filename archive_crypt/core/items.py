@@ -12,10 +12,10 @@ from functools import lru_cache
 from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
-from twisted.words.xish import domish
 
 from archive_crypt.core import times, tree
 from archive_crypt.core.dialect import DIALECTS
+from archive_crypt.core.message import Message, is_body, read_body
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import Direction, Micros, PlainItem, SaveMode
 
@@ -25,10 +25,8 @@ BOUND = "urn:x-archive-crypt:0"
 _OPENPGP = "urn:xmpp:openpgp:0"
 _DELAY = "urn:xmpp:delay"
 _EME = "urn:xmpp:eme:0"
-_STANZA = {"jabber:client", "jabber:server", "jabber:component:accept", None}
 #: An item's tag and, if it was uploaded, the times it has.
 _HEAD = re.compile(r"""<(to|from|note)((?: secs="[^"]*")?(?: utc="([^"]*)")?)""")
-_XML_LANG = ("http://www.w3.org/XML/1998/namespace", "lang")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +53,24 @@ class ReadItem:
     bound: Bound | None
 
 
-def content(message: domish.Element, direction: Direction, mode: SaveMode, name: str | None = None) -> str:
+def content(message: Message, direction: Direction, mode: SaveMode, name: str | None = None) -> str:
     """The whole element that is archived of a message, without namespace and times.
 
     With SaveMode.BODY only the bodies, in all languages, and an OpenPGP payload, without which
     the body of such a message says nothing (XEP-0374). With SaveMode.MESSAGE every child.
     `name`: the sender's nickname in a room.
     """
-    parts = "".join([_child(child) for child in _kept(message, mode)])
+    parts = "".join(_parts(message, mode))
     label = f" name={quoteattr(name)}" if name else ""
     return f"<{direction.value}{label}>{parts}</{direction.value}>"
 
 
-def said_at(message: domish.Element, when: Micros, trusted: Collection[str]) -> Micros:
+def said_at(message: Message, when: Micros, trusted: Collection[str]) -> Micros:
     """When a message was said that came by at `when`: earlier, if one of the `trusted` JIDs (the
     server that kept it, the room that replays it) delayed it (XEP-0203)."""
-    for child in tree.children(message):
+    if _DELAY not in message.namespaces:
+        return when
+    for child in message.rest:
         if child.uri == _DELAY and child.name == "delay" and child.getAttribute("from") in trusted:
             try:
                 return min(when, times.parse(child.getAttribute("stamp") or ""))
@@ -135,24 +135,18 @@ def read(element: etree._Element) -> ReadItem:
     )
 
 
-def _kept(message: domish.Element, mode: SaveMode) -> list[domish.Element]:
-    children = tree.children(message)
-    if mode is SaveMode.MESSAGE:
-        return children
-    openpgp = any(child.uri == _OPENPGP for child in children)
-    return [child for child in children if _is_body(child) or (openpgp and child.uri in (_OPENPGP, _EME))]
+def _parts(message: Message, mode: SaveMode) -> list[str]:
+    if mode is not SaveMode.MESSAGE and _OPENPGP not in message.namespaces:  # as most are
+        return [_body(language, text) for language, text in message.bodies]
+    children = tree.children(message.element)
+    if mode is not SaveMode.MESSAGE:
+        children = [child for child in children if is_body(child) or child.uri in (_OPENPGP, _EME)]
+    return [_body(*read_body(child)) if is_body(child) else tree.canonical(child) for child in children]
 
 
-def _is_body(child: domish.Element) -> bool:
-    return bool(child.name == "body" and child.uri in _STANZA)
-
-
-def _child(child: domish.Element) -> str:
-    if not _is_body(child):
-        return tree.canonical(child)
-    language = child.attributes.get(_XML_LANG)
+def _body(language: str | None, text: str) -> str:
     label = f" xml:lang={quoteattr(language)}" if language else ""
-    return f"<body{label}>{_escaped(tree.text(child))}</body>"
+    return f"<body{label}>{_escaped(text)}</body>"
 
 
 def _escaped(text: str) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from twisted.words.xish import domish
 
-from archive_crypt.core import conversation, policy, tree
+from archive_crypt.core import conversation, policy
+from archive_crypt.core.message import Message
 from archive_crypt.model import Direction
 
 #: Threads of one user that are remembered as off the record, and as many that are merely offered to be.
@@ -151,7 +152,7 @@ class Negotiations:
         self._agreed: OrderedDict[_Key, _Session] = OrderedDict()
         self._offered: OrderedDict[_Key, _Session] = OrderedDict()
 
-    def saw(self, message: domish.Element, direction: Direction, peer_key: str) -> Verdict:
+    def saw(self, message: Message, direction: Direction, peer_key: str) -> Verdict:
         """What a message, sent or received by the user, means for the record of its thread.
 
         `peer_key` is `conversation.Peer.key`. Errors and what is said in rooms negotiate nothing:
@@ -159,7 +160,7 @@ class Negotiations:
         """
         key = _key(peer_key, conversation.thread_of(message)[0])
         session = self._agreed.get(key) or self._offered.get(key)
-        form = None if message.getAttribute("type") in ("error", "groupchat") else _form(message)
+        form = None if message.type in ("error", "groupchat") else _form(message)
         if session is None:
             if form is None or form.kind != "form":
                 return Verdict.NOTHING
@@ -208,8 +209,8 @@ def _key(peer_key: str, thread: str | None) -> _Key:
     return peer_key, thread
 
 
-def _form(message: domish.Element) -> _Form | None:
-    for child in tree.children(message):
+def _form(message: Message) -> _Form | None:
+    for child in message.rest:
         form = policy.session_form(child)
         if form is not None:
             return _Form(form.getAttribute("type") or "", _fields(form))

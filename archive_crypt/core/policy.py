@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from twisted.words.xish import domish
 
 from archive_crypt.core import tree
+from archive_crypt.core.message import STANZA, Message
 from archive_crypt.model import Direction, SaveMode
 
 _HINTS = "urn:xmpp:hints"
@@ -21,7 +22,6 @@ _EME = "urn:xmpp:eme:0"
 _SHIM = "http://jabber.org/protocol/shim"
 _FEATURE_NEG = "http://jabber.org/protocol/feature-neg"
 _DATA_FORM = "jabber:x:data"
-_STANZA = frozenset(("jabber:client", "jabber:server", "jabber:component:accept", None))
 _ESESSION = frozenset(
     (
         ("c", "http://www.xmpp.org/extensions/xep-0200.html#ns"),
@@ -40,12 +40,10 @@ _NEGOTIATION = frozenset(
 _OMEMO = frozenset(("eu.siacs.conversations.axolotl", "urn:xmpp:omemo:1", "urn:xmpp:omemo:2"))
 _FORWARD_SECRET = _OMEMO | {"urn:xmpp:otr:0"}
 _NEVER_TYPES = {"error": "error", "headline": "headline"}
-#: What accompanies or reports on messages, or announces a publication, but says nothing itself.
-_SAYS_NOTHING = frozenset(
+#: What accompanies or reports on messages, or announces a publication: no rule asks for it, and most
+#: messages have some of it.
+_PASSED_OVER = frozenset(
     (
-        _HINTS,
-        _EME,
-        _SHIM,
         "http://jabber.org/protocol/amp",
         "http://jabber.org/protocol/chatstates",
         "http://jabber.org/protocol/pubsub#event",
@@ -56,6 +54,8 @@ _SAYS_NOTHING = frozenset(
         "urn:xmpp:sid:0",
     )
 )
+#: What says nothing itself.
+_SAYS_NOTHING = _PASSED_OVER | {_HINTS, _EME, _SHIM}
 
 #: Ceiling of what is archived of one message: more could end a component's stream when it is
 #: read back (octets of the archived element).
@@ -74,7 +74,7 @@ class Rules:
     forward_secret: bool = False
 
 
-def judge(message: domish.Element, direction: Direction, mode: SaveMode, rules: Rules) -> tuple[bool, str]:
+def judge(message: Message, direction: Direction, mode: SaveMode, rules: Rules) -> tuple[bool, str]:
     """Whether a message is conversation that may be archived, and the reason, for the log.
 
     Wrappers of other messages, what is sent to a room, and messages with nothing in them never
@@ -85,24 +85,24 @@ def judge(message: domish.Element, direction: Direction, mode: SaveMode, rules: 
     >>> judge(carbon, Direction.FROM, SaveMode.BODY, Rules())    # the original was archived
     (False, 'carbon')
     """
-    kind = message.getAttribute("type")
+    kind = message.type
     if kind in _NEVER_TYPES and not rules.required:
         return False, _NEVER_TYPES[kind]
     if kind == "groupchat" and direction is Direction.TO:
         return False, "sent to a room"  # the room delivers it back to its sender (XEP-0136 5.6)
     has_content = has_store_hint = False
-    for child in tree.children(message):
-        if child.name == "body" and child.uri in _STANZA:  # first, as most messages hold nothing else
-            text = tree.text(child)
-            if text.startswith("?OTR") and not (rules.forward_secret or rules.required):
-                return False, "forward secret"
-            has_content = has_content or bool(text)
+    for _, text in message.bodies:
+        if text.startswith("?OTR") and not (rules.forward_secret or rules.required):
+            return False, "forward secret"
+        has_content = has_content or bool(text)
+    for child, uri in zip(message.rest, message.namespaces, strict=True):
+        if uri in _PASSED_OVER:
             continue
         reason = _never(child) or (None if rules.required else _forbids(child, rules))
         if reason is not None:
             return False, reason
         has_content = has_content or _is_content(child, mode, rules)
-        has_store_hint = has_store_hint or (child.uri == _HINTS and child.name == "store")
+        has_store_hint = has_store_hint or (uri == _HINTS and child.name == "store")
     if has_content:
         return True, "content"
     if has_store_hint and mode is SaveMode.MESSAGE:
@@ -117,14 +117,16 @@ def is_too_large(content: str) -> bool:
     return len(content.encode()) > MOST_CONTENT
 
 
-def is_room_private(message: domish.Element) -> bool:
+def is_room_private(message: Message) -> bool:
     """Whether a message, no groupchat, is a private one through a room: its resource is the person."""
-    return any(child.uri == _MUC_USER and child.name == "x" for child in tree.children(message))
+    if _MUC_USER not in message.namespaces:
+        return False
+    return any(child.uri == _MUC_USER and child.name == "x" for child in message.rest)
 
 
-def may_negotiate(message: domish.Element) -> bool:
+def may_negotiate(message: Message) -> bool:
     """Whether a message can be one that negotiates a session: quickly told, of every message."""
-    return any(child.uri == _FEATURE_NEG for child in tree.children(message))
+    return _FEATURE_NEG in message.namespaces
 
 
 def session_form(child: domish.Element) -> domish.Element | None:
@@ -197,7 +199,7 @@ def _is_content(child: domish.Element, mode: SaveMode, rules: Rules) -> bool:
 
 
 def _says_something(child: domish.Element) -> bool:
-    if child.uri in _STANZA:
+    if child.uri in STANZA:
         return child.name not in ("thread", "error") and bool(child.children)
     if child.uri == _MUC_USER and not child.children:
         return False  # only a mark (XEP-0045 7.5)

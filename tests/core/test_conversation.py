@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archive_crypt.core.conversation import TRANSITIONS, Effect, Event, Peer, State, peer_of, renamed
+from archive_crypt.core.message import Message
 from archive_crypt.model import Direction
 from tests.core.vectors import printed
 from tests.kit import element
@@ -87,13 +88,13 @@ def test_nothing_is_sealed_before_its_key(events):
 )
 def test_peers(xml, direction, peer):
     """Whom a message was exchanged with, and in which thread."""
-    assert peer_of(element(xml), direction, ROMEO) == peer
+    assert peer_of(Message(element(xml)), direction, ROMEO) == peer
 
 
 @pytest.mark.clause("D218-10")
 def test_child_thread():
     """A thread is told without the white space around it, and from which one it branched off."""
-    peer = peer_of(printed("0201-01"), Direction.FROM, "romeo@example.net")
+    peer = peer_of(Message(printed("0201-01")), Direction.FROM, "romeo@example.net")
     assert peer.thread == "e0ffe42b28561960c6b12b944a092794b9683a38"
     assert peer.parent == "7edac73ab41e45c4aafa7b2d7b749080"
 
@@ -112,7 +113,7 @@ def test_parents(thread, parent):
     """Only what is a thread itself has a parent; in a room as well."""
     for kind in "chat", "groupchat":
         message = element(f"<message type='{kind}' from='{CHAMBER}'>{thread}</message>")
-        assert peer_of(message, Direction.FROM, ROMEO).parent == parent
+        assert peer_of(Message(message), Direction.FROM, ROMEO).parent == parent
 
 
 def test_bare_becomes_full():

@@ -7,6 +7,7 @@ from lxml import etree
 
 from archive_crypt.core import items, times
 from archive_crypt.core.dialect import DIALECTS
+from archive_crypt.core.message import Message
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import SECOND, Direction, PlainItem, SaveMode
 from tests.kit import element
@@ -21,7 +22,7 @@ TEXTS = st.text(
 
 
 def content(xml, mode=SaveMode.BODY, direction=Direction.TO, name=None):
-    return items.content(element(xml), direction, mode, name)
+    return items.content(Message(element(xml)), direction, mode, name)
 
 
 def read(xml, namespace="urn:xmpp:archive"):
@@ -84,7 +85,7 @@ def test_no_markup_in_default_namespaces():
     child = message.addElement(("urn:xmpp:openpgp:0", "openpgp"))
     child.defaultUri = evil
     child.addElement((None, "inner"))
-    kept = items.content(message, Direction.FROM, SaveMode.BODY)
+    kept = items.content(Message(message), Direction.FROM, SaveMode.BODY)
     assert [etree.QName(one).localname for one in etree.fromstring(kept)] == ["body", "openpgp"]
 
 
@@ -110,7 +111,7 @@ def test_texts_survive(text):
     """Whatever is said comes back letter by letter."""
     message = element("<message><body/></message>")
     message.body.addContent(text)
-    kept = items.content(message, Direction.TO, SaveMode.BODY)
+    kept = items.content(Message(message), Direction.TO, SaveMode.BODY)
     (shown,) = items.shown([PlainItem(0, START, kept)], START)
     assert read(shown).bodies == ((None, text),)
 
@@ -120,7 +121,7 @@ def test_sealed_plaintext_reads_back(namespace, text, number, later):
     """What is sealed tells its text, its own time and its place, in the namespace asked for."""
     message = element("<message><body/></message>")
     message.body.addContent(text)
-    kept = items.content(message, Direction.FROM, SaveMode.BODY)
+    kept = items.content(Message(message), Direction.FROM, SaveMode.BODY)
     bound = items.Bound("srv-key", number, "juliet@capulet.lit", START)
     plaintext = items.sealed(kept, namespace, START + later, START, bound)
     item = items.read(etree.fromstring(plaintext))
@@ -193,7 +194,7 @@ def test_delayed_messages(delay, said):
     """A delay is believed if one who keeps messages says so, and only backwards."""
     message = element(f"<message><body>x</body>{delay}</message>")
     expected = times.parse(f"1469-07-21T{said}Z")
-    assert items.said_at(message, START, {"montague.lit"}) == expected
+    assert items.said_at(Message(message), START, {"montague.lit"}) == expected
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archive_crypt.core.message import Message
 from archive_crypt.core.negotiation import Negotiations, Verdict
 from archive_crypt.model import Direction
 from tests.core.vectors import printed
@@ -51,7 +52,7 @@ class Talk:
 
     def __call__(self, direction, inner=None, thread="t", peer=JULIET, kind="normal"):
         said = message(inner, thread, kind) if inner else message(thread=thread, kind=kind)
-        return self.negotiations.saw(said, direction, peer)
+        return self.negotiations.saw(Message(said), direction, peer)
 
     def agree(self, thread="t"):
         self(TO, OFFER, thread)
@@ -72,7 +73,7 @@ def printed_talk(start, peer, *names):
     negotiations = Negotiations()
     directions = [start, FROM if start is TO else TO] * len(names)
     return [
-        (negotiations.saw(printed(name), direction, peer), negotiations.forbids(peer, THREAD))
+        (negotiations.saw(Message(printed(name)), direction, peer), negotiations.forbids(peer, THREAD))
         for name, direction in zip(names, directions, strict=False)
         if name
     ]

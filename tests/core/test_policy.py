@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archive_crypt.core.message import Message
 from archive_crypt.core.policy import Rules, is_room_private, judge
 from archive_crypt.model import Direction, SaveMode
 from tests.core.vectors import printed, printed_in
@@ -38,12 +39,13 @@ def store_header(name, value):
 
 
 def verdict(inner, kind="chat", direction=Direction.FROM, mode=SaveMode.BODY, rules=BY_DEFAULT):
-    return judge(element(f"<message type='{kind}'>{inner}</message>"), direction, mode, rules)
+    message = Message(element(f"<message type='{kind}'>{inner}</message>"))
+    return judge(message, direction, mode, rules)
 
 
 def archived(message, mode=SaveMode.MESSAGE, rules=BY_DEFAULT):
     """Whether a received message is archived; by default as a whole, if at all."""
-    return judge(message, Direction.FROM, mode, rules)[0]
+    return judge(Message(message), Direction.FROM, mode, rules)[0]
 
 
 @pytest.mark.parametrize("kind", ["chat", "normal", "", "made-up"])
@@ -133,8 +135,8 @@ def test_copying_hint_is_none():
 def test_private_message_in_a_room():
     """A private message through a room is told by its mark."""
     mark = "<x xmlns='http://jabber.org/protocol/muc#user'/>"
-    assert is_room_private(element(f"<message type='chat'>{mark}</message>"))
-    assert not is_room_private(element("<message type='chat'/>"))
+    assert is_room_private(Message(element(f"<message type='chat'>{mark}</message>")))
+    assert not is_room_private(Message(element("<message type='chat'/>")))
 
 
 @pytest.mark.clause("D218-01", "D218-05", "D218-06", "D218-12")
