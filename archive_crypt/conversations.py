@@ -28,7 +28,7 @@ from archive_crypt.errors import (
     StorageUnavailable,
     Withheld,
 )
-from archive_crypt.model import EncryptedKey, PlainItem, SealedItem
+from archive_crypt.model import EncryptedKey, Micros, PlainItem, SealedItem
 from archive_crypt.silence import Silence
 from archive_crypt.store.interfaces import AddKeys, Append, Change, Open, Rename, Reseal, Terms
 from archive_crypt.works import Arrival, Conversation, Sealing, Works, new_id
@@ -197,7 +197,7 @@ class Conversations:
         return self._add(talk, item, len(arrival.content), arrival.terms)
 
     def _seal(self, talk: Conversation, arrival: Arrival) -> Deferred[None]:
-        item = self._sealed(talk, PlainItem(talk.items, arrival.at, arrival.content))
+        item = self._sealed(talk, talk.items, arrival.at, arrival.content)
         return self._add(talk, item, len(item.cipher), arrival.terms)
 
     def _close(self, talk: Conversation, _: Any = None) -> None:
@@ -246,14 +246,14 @@ class Conversations:
         talk.held.append((change, done))
         return done
 
-    def _sealed(self, talk: Conversation, item: PlainItem) -> SealedItem:
+    def _sealed(self, talk: Conversation, number: int, at: Micros, content: str) -> SealedItem:
         """An item sealed under the conversation's data key, its place bound inside."""
         key, sealing = talk.data_key, talk.sealing
         if key is None or sealing is None:
             raise StorageRefused("There is no data key to seal with.")
-        bound = items.Bound(key.name, item.number, talk.key[0].partition("/")[0], talk.start)
-        plaintext = items.sealed(item.content, sealing.namespace, item.at, talk.start, bound)
-        return SealedItem(item.number, key.name, key.algorithm, self._works.keyring.seal(key, plaintext))
+        bound = items.Bound(key.name, number, talk.key[0].partition("/")[0], talk.start)
+        plaintext = items.sealed(content, sealing.namespace, at, talk.start, bound)
+        return SealedItem(number, key.name, key.algorithm, self._works.keyring.seal(key, plaintext))
 
     def _wrapped(self, talk: Conversation) -> tuple[EncryptedKey, ...]:
         if talk.data_key is None or talk.sealing is None:
@@ -356,7 +356,7 @@ class Conversations:
                 continue
             if not part:
                 return sealed
-            sealed += [self._sealed(talk, item) for item in part]
+            sealed += [self._sealed(talk, item.number, item.at, item.content) for item in part]
 
     def _release(self, talk: Conversation, error: ArchiveError | None = None) -> None:
         """Let go of what was held back: into the writer, or as failed."""

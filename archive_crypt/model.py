@@ -1,11 +1,14 @@
-"""The frozen values that the rooms of the house hand to each other. No behaviour lives here."""
+"""The frozen values that the rooms of the house hand to each other. No behaviour lives here.
+
+What is made for each message is a NamedTuple: a frozen dataclass takes more than twice as long.
+"""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 #: A moment: microseconds since 1970-01-01T00:00:00Z, negative before it.
 Micros = int
@@ -77,8 +80,7 @@ class Collection:
     crypt: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PlainItem:
+class PlainItem(NamedTuple):
     """One message in clear.
 
     `content` is a whole ``<to>``, ``<from>`` or ``<note>`` element without namespace and times:
@@ -91,8 +93,7 @@ class PlainItem:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class SealedItem:
+class SealedItem(NamedTuple):
     """One message sealed by the server: the octets of its CipherValue as XML Encryption has them."""
 
     number: int

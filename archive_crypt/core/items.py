@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
@@ -29,8 +30,7 @@ _EME = "urn:xmpp:eme:0"
 _HEAD = re.compile(r"""<(to|from|note)((?: secs="[^"]*")?(?: utc="([^"]*)")?)""")
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """What a sealed item says of its own place, so that no part of an archive can be moved,
     repeated or swapped unseen: XML Encryption's GCM authenticates nothing else."""
 
@@ -178,13 +178,13 @@ def _bodies(element: etree._Element) -> Iterator[tuple[str | None, str]]:
 
 def _write_bound(bound: Bound) -> str:
     """Four words in one attribute, as each sealed item pays for them: none of them has a space."""
-    start = times.render(bound.start)
-    return f"'{bound.key_name} {bound.number} {start} {_quoted(bound.with_)}'"
+    return f"'{bound.key_name} {bound.number} {_identity(bound.with_, bound.start)}'"
 
 
 @lru_cache(maxsize=1024)  # every message of a conversation asks for the same
-def _quoted(text: str) -> str:
-    return escape(text, {"'": "&apos;"})
+def _identity(with_: str, start: Micros) -> str:
+    escaped = escape(with_, {"'": "&apos;"})
+    return f"{times.render(start)} {escaped}"
 
 
 def _bound(element: etree._Element) -> Bound | None:
