@@ -95,17 +95,16 @@ def peer_of(message: Message, direction: Direction, owner: str) -> Peer | None:
 
     A message without the address is one with the owner's own account (RFC 6120 8.1).
     """
-    jid = jids.read(message.attributes.get("from" if direction is Direction.FROM else "to") or owner)
-    if jid is None:
+    address = jids.address(message.attributes.get("from" if direction is Direction.FROM else "to") or owner)
+    if address is None:
         return None
-    bare = jid.userhost()
+    bare, full, resource = address
     thread, parent = thread_of(message)
     if thread is not None:
         thread, parent = _kept(thread), _kept(parent)
     if message.type == "groupchat":
-        return Peer(bare, bare, thread, jid.resource, parent)
-    full = jid.full()
-    return Peer(full if policy.is_room_private(message) else bare, full, thread, parent=parent)
+        return Peer(bare, bare, thread, resource, parent)
+    return Peer(full if policy.is_room_private(message) else bare, full, thread, None, parent)
 
 
 def thread_of(message: Message) -> tuple[str | None, str | None]:
@@ -129,8 +128,10 @@ def renamed(with_: str, settled: bool, peer: str) -> tuple[str, bool]:
     Begun under a bare JID it takes the full JID of the first answer; when a second resource
     speaks it becomes the bare JID's for good (XEP-0136 1.3.1, conversation tracking).
     """
+    if settled or peer == with_:
+        return with_, settled
     bare, _, resource = with_.partition("/")
     _, _, other = peer.partition("/")
-    if settled or not other or resource == other:
+    if not other or resource == other:
         return with_, settled
     return (bare, True) if resource else (peer, False)

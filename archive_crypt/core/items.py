@@ -61,8 +61,9 @@ def content(message: Message, direction: Direction, mode: SaveMode, name: str | 
     `name`: the sender's nickname in a room.
     """
     parts = "".join(_parts(message, mode))
+    tag = direction.value
     label = f" name={quoteattr(name)}" if name else ""
-    return f"<{direction.value}{label}>{parts}</{direction.value}>"
+    return f"<{tag}{label}>{parts}</{tag}>"
 
 
 def said_at(message: Message, when: Micros, trusted: Collection[str]) -> Micros:
@@ -146,13 +147,9 @@ def _parts(message: Message, mode: SaveMode) -> list[str]:
 
 def _body(language: str | None, text: str) -> str:
     label = f" xml:lang={quoteattr(language)}" if language else ""
-    return f"<body{label}>{_escaped(text)}</body>"
-
-
-def _escaped(text: str) -> str:
-    """Text as XML has it; a raw carriage return would come back as a newline."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return text.replace("\r", "&#13;")
+    text = text.replace("\r", "&#13;")  # raw, it would come back as a newline
+    return f"<body{label}>{text}</body>"
 
 
 def _taken_apart(content: str) -> tuple[str, str | None, str, bool]:

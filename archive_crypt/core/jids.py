@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from twisted.words.protocols.jabber.jid import JID, InvalidFormat
 
@@ -11,15 +12,30 @@ from twisted.words.protocols.jabber.jid import JID, InvalidFormat
 _LONGEST = 2048
 
 
-@lru_cache(maxsize=4096)
-def read(text: str) -> JID | None:
-    """The JID that `text` is, by stringprep as in RFC 6122; None if it is none.
+class Address(NamedTuple):
+    """A JID in the forms that recording needs."""
 
-    Remembers some, as preparing is slow; Twisted's own `internJID` would remember all for ever.
-    """
+    bare: str
+    full: str
+    resource: str | None
+
+
+def read(text: str) -> JID | None:
+    """The JID that `text` is, by stringprep as in RFC 6122; None if it is none."""
+    return _read(text)[0] if len(text) <= _LONGEST else None
+
+
+def address(text: str) -> Address | None:
+    """The same, taken apart."""
+    return _read(text)[1] if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)  # preparing is slow; Twisted's own `internJID` would remember all for ever
+def _read(text: str) -> tuple[JID, Address] | tuple[None, None]:
     if not text or len(text.encode(errors="replace")) > _LONGEST:
-        return None
+        return None, None
     try:
-        return JID(text)
+        jid = JID(text)
     except (InvalidFormat, UnicodeError, IndexError):
-        return None
+        return None, None
+    return jid, Address(jid.userhost(), jid.full(), jid.resource)

@@ -16,7 +16,10 @@ def children(element: domish.Element) -> list[domish.Element]:
 
 def text(element: domish.Element) -> str:
     """The text directly in an element, all of it. `str(element)` gives only its first part."""
-    return "".join([part for part in element.children if isinstance(part, str)])
+    children = element.children
+    if len(children) == 1 and isinstance(children[0], str):  # as most have it
+        return children[0]
+    return "".join([part for part in children if isinstance(part, str)])
 
 
 def canonical(element: domish.Element) -> str:
