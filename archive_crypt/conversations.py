@@ -89,7 +89,8 @@ class Conversations:
         self._open[talk.key] = talk  # the last that was heard stands last
         try:
             done = self._happen(talk, Event.SEALED if arrival.sealing else Event.MESSAGE, arrival)
-            self._follow(talk, arrival.peer)
+            if arrival.peer.jid != talk.with_:
+                self._follow(talk, arrival.peer)
         except ArchiveError as error:
             self._abort(talk)
             return fail(error)

@@ -47,6 +47,8 @@ class OffTheRecord:
 
     def recorded(self, peer: Peer) -> None:
         """A message was recorded, perhaps in a thread of which it is open whether it may be."""
+        if not self._since_offer:
+            return
         ids = self._since_offer.get((peer.key, peer.thread))
         talk = self._conversations.find(peer.key, peer.thread)
         if ids is not None and talk is not None and talk.id not in ids:

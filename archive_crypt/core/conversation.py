@@ -18,7 +18,13 @@ _SPACE = " \t\r\n"  # as XML has it
 LONGEST_THREAD = 1023
 
 
-class State(enum.Enum):
+class _ById(enum.Enum):
+    """Members are found in tables by what they are: an enum's own hash is that of its name, a call each."""
+
+    __hash__ = object.__hash__
+
+
+class State(_ById):
     """What is being recorded of one conversation."""
 
     IDLE = "nothing yet"
@@ -29,7 +35,7 @@ class State(enum.Enum):
     CLOSED = "nothing more"
 
 
-class Event(enum.Enum):
+class Event(_ById):
     """What happens to a conversation."""
 
     MESSAGE = "a message, encryption off"
@@ -40,7 +46,7 @@ class Event(enum.Enum):
     STOP = "silence, auto off, last stream gone, limit reached, shutdown"
 
 
-class Effect(enum.Enum):
+class Effect(_ById):
     """What the recorder must do, in this order."""
 
     CREATE_KEY = "bear a data key and wrap it for every public key"

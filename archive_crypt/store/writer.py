@@ -67,7 +67,8 @@ class _Entry:
             self.done.errback(outcome)
         else:
             self.done.callback(outcome)
-        self.release(None)
+        if self.waiters:
+            self.release(None)
 
     def release(self, error: Exception | None) -> None:
         """Let those go who wait for this change to be settled."""
