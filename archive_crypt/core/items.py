@@ -13,6 +13,7 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
+from twisted.words.xish import domish
 
 from archive_crypt.core import times, tree
 from archive_crypt.core.dialect import DIALECTS
@@ -60,10 +61,13 @@ def content(message: Message, direction: Direction, mode: SaveMode, name: str | 
     the body of such a message says nothing (XEP-0374). With SaveMode.MESSAGE every child.
     `name`: the sender's nickname in a room.
     """
-    parts = "".join(_parts(message, mode))
+    if mode is SaveMode.MESSAGE or _OPENPGP in message.namespaces:
+        parts = [_child(child) for child in _kept(message, mode)]
+    else:  # as most are
+        parts = [_body(language, text) for language, text in message.bodies]
     tag = direction.value
     label = f" name={quoteattr(name)}" if name else ""
-    return f"<{tag}{label}>{parts}</{tag}>"
+    return f"<{tag}{label}>{''.join(parts)}</{tag}>"
 
 
 def said_at(message: Message, when: Micros, trusted: Collection[str]) -> Micros:
@@ -87,9 +91,11 @@ def sealed(content: str, namespace: str, at: Micros, start: Micros, bound: Bound
     uploaded item keeps its own ``utc``.
     """
     tag, utc, rest, _ = _taken_apart(content)
+    secs, place = times.whole_seconds(at, start), _identity(bound.with_, bound.start)
+    # What is bound are four words in one attribute, as each item pays for them: none of them has a space.
     return (
-        f"<{tag} xmlns='{namespace}' secs='{times.whole_seconds(at, start)}' utc='{utc or times.render(at)}'"
-        f" xmlns:b='{BOUND}' b:of={_write_bound(bound)}{rest}"
+        f"<{tag} xmlns='{namespace}' secs='{secs}' utc='{utc or times.render(at)}'"
+        f" xmlns:b='{BOUND}' b:of='{bound.key_name} {bound.number} {place}'{rest}"
     ).encode()
 
 
@@ -136,13 +142,15 @@ def read(element: etree._Element) -> ReadItem:
     )
 
 
-def _parts(message: Message, mode: SaveMode) -> list[str]:
-    if mode is not SaveMode.MESSAGE and _OPENPGP not in message.namespaces:  # as most are
-        return [_body(language, text) for language, text in message.bodies]
+def _kept(message: Message, mode: SaveMode) -> list[domish.Element]:
     children = tree.children(message.element)
-    if mode is not SaveMode.MESSAGE:
-        children = [child for child in children if is_body(child) or child.uri in (_OPENPGP, _EME)]
-    return [_body(*read_body(child)) if is_body(child) else tree.canonical(child) for child in children]
+    if mode is SaveMode.MESSAGE:
+        return children
+    return [child for child in children if is_body(child) or child.uri in (_OPENPGP, _EME)]
+
+
+def _child(child: domish.Element) -> str:
+    return _body(*read_body(child)) if is_body(child) else tree.canonical(child)
 
 
 def _body(language: str | None, text: str) -> str:
@@ -171,11 +179,6 @@ def _bodies(element: etree._Element) -> Iterator[tuple[str | None, str]]:
     for child in element:
         if isinstance(child.tag, str) and child.tag in (f"{{{namespace}}}body", "{jabber:client}body"):
             yield child.get("{http://www.w3.org/XML/1998/namespace}lang"), child.text or ""
-
-
-def _write_bound(bound: Bound) -> str:
-    """Four words in one attribute, as each sealed item pays for them: none of them has a space."""
-    return f"'{bound.key_name} {bound.number} {_identity(bound.with_, bound.start)}'"
 
 
 @lru_cache(maxsize=1024)  # every message of a conversation asks for the same

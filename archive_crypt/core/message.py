@@ -30,7 +30,9 @@ class Message:
         self.thread: domish.Element | None = None
         self.rest: list[domish.Element] = []
         self.namespaces: list[str | None] = []
-        for child in tree.children(element):
+        for child in element.children:
+            if isinstance(child, str):
+                continue
             name, uri = child.name, child.uri
             if name == "body" and uri in STANZA:
                 self.bodies.append(read_body(child))

@@ -49,12 +49,12 @@ def render(moment: Micros) -> str:
 
     A fraction appears only if there is one: of three digits when that is enough, else of six.
     """
-    whole, fraction = divmod(moment, SECOND)
+    whole, fraction = _whole(moment // SECOND), moment % SECOND
     if not fraction:
-        return f"{_whole(whole)}Z"
+        return f"{whole}Z"
     if fraction % MILLISECOND:
-        return f"{_whole(whole)}.{fraction:06}Z"
-    return f"{_whole(whole)}.{fraction // MILLISECOND:03}Z"
+        return f"{whole}.{fraction:06}Z"
+    return f"{whole}.{fraction // MILLISECOND:03}Z"
 
 
 @lru_cache(maxsize=1024)  # every message of a second asks for the same
@@ -69,4 +69,4 @@ def floor_to_millisecond(moment: Micros) -> Micros:
 
 def whole_seconds(later: Micros, earlier: Micros) -> int:
     """Whole seconds from `earlier` to `later`, never below 0 (``secs`` has no sign)."""
-    return max(0, (later - earlier) // SECOND)
+    return (later - earlier) // SECOND if later > earlier else 0
