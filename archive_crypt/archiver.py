@@ -314,9 +314,9 @@ class Archiver:
                 said = copy.when
         to_self = peer.key == recorder.owner
         sender = recorder.owner if to_self else copy.message.attributes.get("from")
-        body = content.partition(">")[2].rpartition("<")[0]  # without <to> or <from>
-        message = (sender, id_, peer.thread, body)
         if len(owner.recorders) > 1 or to_self:
+            body = content.partition(">")[2].rpartition("<")[0]  # without <to> or <from>
+            message = (sender, id_, peer.thread, body)
             stream = recorder.jid.full() + (copy.direction.value if to_self else "")
             if not owner.copies.is_new(stream, bool(id_), *message):
                 return said, "copy"
