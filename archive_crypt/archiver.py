@@ -25,6 +25,7 @@ from archive_crypt.deferreds import kind
 from archive_crypt.errors import (
     ArchiveBusy,
     ArchiveError,
+    CollectionGone,
     NotAcceptable,
     NoUsableKey,
     StorageUnavailable,
@@ -284,9 +285,9 @@ class Archiver:
         # Milliseconds are as much as clients keep, and three octets less in each sealed item.
         at = times.floor_to_millisecond(said)
         arrival = Arrival(peer, content, at, owner.sealing, terms, now)
-        done = owner.conversations.record(arrival)
+        talk, done = owner.conversations.record(arrival)
         owner.off_the_record.recorded(peer)
-        return done.addCallbacks(self._archived, self._unarchived, errbackArgs=(recorder,))
+        return done.addCallbacks(self._archived, self._unarchived, errbackArgs=(owner, recorder, talk))
 
     def _is_off_the_record(self, owner: Owner, copy: Copy, peer: conversation.Peer) -> bool:
         is_off, remove = owner.off_the_record.saw(copy.message, copy.direction, peer)
@@ -333,8 +334,12 @@ class Archiver:
         self.counts["archived"] += 1
         return True
 
-    def _unarchived(self, failure: Failure, recorder: Recorder) -> bool | Failure:
+    def _unarchived(
+        self, failure: Failure, owner: Owner, recorder: Recorder, talk: Conversation
+    ) -> bool | Failure:
         error = failure.value
+        if isinstance(error, CollectionGone):
+            owner.conversations.gone(talk)
         if isinstance(error, Withheld):
             self.counts["not to be saved"] += 1
             return False

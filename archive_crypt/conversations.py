@@ -22,7 +22,6 @@ from archive_crypt.deferreds import Shared, kind
 from archive_crypt.errors import (
     ArchiveBusy,
     ArchiveError,
-    CollectionGone,
     NoUsableKey,
     StorageRefused,
     StorageUnavailable,
@@ -77,10 +76,12 @@ class Conversations:
     def __len__(self) -> int:
         return len(self._open)
 
-    def record(self, arrival: Arrival) -> Deferred[None]:
-        """Add a message to its conversation's collection; fires when it is durable.
+    def record(self, arrival: Arrival) -> tuple[Conversation, Deferred[None]]:
+        """Add a message to its conversation's collection: the conversation, and what fires when it is
+        durable.
 
-        Fails, with nothing archived and nothing left in clear, if it cannot be sealed or taken.
+        That fails, with nothing archived and nothing left in clear, if it cannot be sealed or taken.
+        After CollectionGone tell `gone`.
         """
         talk = self._talk(arrival)
         if talk.key not in self._open and len(self._open) >= MOST_OPEN:
@@ -93,11 +94,15 @@ class Conversations:
                 self._follow(talk, arrival.peer)
         except ArchiveError as error:
             self._abort(talk)
-            return fail(error)
+            return talk, fail(error)
         self._silence.heard(talk, self.stop_one)
         if talk.items >= MOST_ITEMS or talk.octets >= MOST_OCTETS:
             self.stop_one(talk)
-        return done or succeed(None)
+        return talk, done or succeed(None)
+
+    def gone(self, talk: Conversation) -> None:
+        """Its collection was removed through another process: the next message begins another one."""
+        self._give_up(talk)
 
     @inlineCallbacks
     def encrypt(self, sealing: Sealing) -> Generator[Deferred[Any], Any, None]:
@@ -236,7 +241,7 @@ class Conversations:
         done = self._submit(talk, Append(self._owner, talk.id, item, terms))
         talk.items += 1
         talk.octets += octets
-        return done.addErrback(self._not_added, talk)
+        return done
 
     def _submit(self, talk: Conversation, change: Change) -> Deferred[None]:
         if talk.held is None:
@@ -296,11 +301,6 @@ class Conversations:
         if not isinstance(failure.value, Withheld):
             self._lost(failure)
         self._give_up(talk)
-
-    def _not_added(self, failure: Failure, talk: Conversation) -> Failure:
-        if isinstance(failure.value, CollectionGone):  # removed through another process
-            self._give_up(talk)
-        return failure
 
     def _give_up(self, talk: Conversation) -> None:
         if talk.state in (State.PLAIN, State.SEALED):
