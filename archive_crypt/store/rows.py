@@ -38,6 +38,9 @@ from archive_crypt.store.interfaces import (
 )
 from archive_crypt.store.sql import Growth, Locked, Place, Row
 
+#: What is recorded. (A tuple: a union is made anew each time it is written.)
+_RECORDED = (Append, Open)
+
 #: Data keys whose numbers are remembered; above it all are forgotten and looked up again.
 _MOST_NUMBERS = 100_000
 
@@ -85,7 +88,7 @@ class Rows:
             return self._last[1]
         owners, transaction = sql.lock(cursor, {change.owner for change in changes})
         outcomes: list[Outcome] = []
-        for bulk, group in itertools.groupby(changes, lambda c: isinstance(c, Open | Append)):
+        for bulk, group in itertools.groupby(changes, lambda change: isinstance(change, _RECORDED)):
             if bulk:
                 outcomes += self._record(cursor, owners, list(group))
             else:
