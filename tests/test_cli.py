@@ -117,7 +117,7 @@ def test_migrate(written, fresh, capsys):
     (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
     assert bad.endswith(f"missing: archive-crypt migrate --config {path}")
     assert cli.main(["migrate", "--config", str(path)]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["applied", "applied"]
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"applied"}
     assert pending(dsn) == []
     assert cli.main(["migrate", "--config", str(path)]) == 0
     assert capsys.readouterr().out == "The tables are up to date.\n"
