@@ -14,8 +14,8 @@ SOURCES = setup.cfg setup.py $(shell find archive_crypt twisted sql -name '*.py'
 
 help:
 	@echo "make demo    watch two clients talk, and the archive that cannot read them"
-	@echo "make test    all tests but those"
-	@echo "make test-servers   tests with real ejabberd and Prosody; fetches them by apt"
+	@echo "make test    all tests but the next"
+	@echo "make test-servers   tests beside real ejabberd and Prosody, which apt fetches"
 	@echo "make run     the same server, staying up (PORT=$(PORT) DATA=$(DATA))"
 	@echo "make conformance   which clause of the standards is proved by which test"
 	@echo "make bench   the figures of README, measured here"
@@ -67,4 +67,4 @@ $(VENV)/.test: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .servers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

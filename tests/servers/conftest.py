@@ -21,11 +21,20 @@ def pytest_collection_modifyitems(config, items):
         raise pytest.UsageError("There is no XMPP server to test with: run make test-servers.")
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
-    report = (yield).get_result()
+    return _unless_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _unless_skipped((yield))
+
+
+def _unless_skipped(report):
     if report.skipped:
         report.outcome, report.longrepr = "failed", f"skipped, which does not count here: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session", params=_TARGETS, ids=str)

@@ -2,6 +2,7 @@
 
 Debian's own ejabberd and Prosody are installed. Where those are of Debian 12, the versions of Debian 13 are
 fetched besides, from Debian's backports, and unpacked in ``.servers/``: both are tested, only one can be installed.
+Remove that folder to have them fetched anew.
 """
 
 from __future__ import annotations
