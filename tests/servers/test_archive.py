@@ -105,7 +105,7 @@ async def test_no_key_left(archive, pair):
     await exchange(romeo, juliet, "one", "two")
     notice = await juliet.inbox.take(lambda stanza: "was not archived" in str(stanza))
     assert notice["from"] == "capulet.lit"
-    assert archive.archiver.counts["not archived: no key"] == 2
+    await until(lambda: archive.archiver.counts["not archived: no key"] == 2)
     assert archive.archived() == 0
     await juliet.settled()
     assert not [s for s in juliet.inbox.stanzas if "was not archived" in str(s)]
