@@ -1,25 +1,18 @@
 %% Tells archive_crypt, a component of this server, of the streams and messages of a virtual host's users,
 %% and sends for it what only the server may send: docs/feed.rst says what, and when.
 %%
-%% ejabberd 23.01 to 24.12. Without header files, so that erlc alone compiles it:
+%% ejabberd 23.01 to 24.12. It needs no header files: erlc -o /usr/local/lib/archive_crypt mod_archive_feed.erl
+%% makes it, ERL_OPTIONS="-pa /usr/local/lib/archive_crypt" in /etc/default/ejabberd has it found. No folder of
+%% that path may be called "ejabberd": the server would look there for its own files. Its settings:
 %%
-%%   erlc -o /usr/local/lib/archive_crypt mod_archive_feed.erl
-%%
-%% In /etc/default/ejabberd: ERL_OPTIONS="-pa /usr/local/lib/archive_crypt". No folder of that path may be called
-%% "ejabberd": the server would look there for its own files. Settings, of each virtual host:
-%%
-%%   modules:
-%%     mod_archive_feed:
-%%       component: archive.example.org  # the listener of ejabberd_service names it, too
-%%       compulsory: false               # true: clients are told that whatever they send is archived
-%%
-%% The rest is in archive.yml, beside this file.
+%%   component: archive.example.org  # which the listener of ejabberd_service names, too
+%%   compulsory: false               # true: clients are told that whatever they send is archived
 -module(mod_archive_feed).
 -behaviour(gen_mod).
 -behaviour(gen_server).
 
 -export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 -export([user_send/1, user_receive/1, opened/3, closed/3, pending/1, resumed/1, features/2]).
 -export([node_published/6, node_deleted/4, filter_packet/1, component_connected/1, component_send/1]).
 
@@ -28,7 +21,6 @@
 -define(PRIVILEGE, <<"urn:xmpp:privilege:2">>).
 -define(CLIENT, <<"jabber:client">>).
 -define(PUBSUB, <<"http://jabber.org/protocol/pubsub">>).
--define(OWNER, <<"http://jabber.org/protocol/pubsub#owner">>).
 -define(ARCHIVES, [<<"http://www.xmpp.org/extensions/xep-0136.html#ns">>, <<"urn:xmpp:tmp:archive">>,
                    <<"urn:xmpp:archive">>]).
 -define(KEY_NODES, [<<"urn:xmpp:pubkey:2">>, <<"urn:xmpp:tmp:pubkey">>, <<"urn:xmpp:pubkeys">>,
@@ -73,17 +65,10 @@ reload(Host, New, _Old) ->
     tell(Host, {component, gen_mod:get_opt(component, New)}).
 
 depends(_Host, _Opts) -> [{mod_pubsub, soft}].
-
 mod_opt_type(component) -> econf:domain();
 mod_opt_type(compulsory) -> econf:bool().
-
 mod_options(_Host) -> [component, {compulsory, false}].
-
-mod_doc() ->
-    #{desc => [<<"Tells archive_crypt, a component, of the streams and messages of the users.">>],
-      opts => [{component, #{value => <<"Domain">>, desc => [<<"The component that archive_crypt connects as.">>]}},
-               {compulsory, #{value => <<"true | false">>,
-                              desc => [<<"Tell clients that whatever they send is archived.">>]}}]}.
+mod_doc() -> #{desc => [<<"Tells archive_crypt, a component, of the streams and messages of the users.">>]}.
 
 host_hooks() ->
     %% 87: after the modules that block and filter, before mod_mam (88) and mod_carboncopy (89)
@@ -98,18 +83,16 @@ server_hooks() ->
      {filter_packet, filter_packet, 50}].
 
 component(Host) -> gen_mod:get_module_opt(Host, ?MODULE, component).
-
 feeds(Component) ->
     [Host || Host <- ejabberd_option:hosts(), gen_mod:is_loaded(Host, ?MODULE), component(Host) =:= Component].
-
 tell(Host, What) -> gen_server:cast(gen_mod:get_module_proc(Host, ?MODULE), What).
 
 %%% Copies: encoded by the process of the client's stream
 
-user_send({Packet, #{jid := JID, lserver := Host} = State} = Acc) when element(1, Packet) =:= message ->
+user_send({Packet, #{lserver := Host} = State} = Acc) when element(1, Packet) =:= message ->
     %% The stream's process asks the same after this hook: nothing is copied that does not go out.
     case ejabberd_hooks:run_fold(privacy_check_packet, Host, allow, [State, Packet, out]) of
-        allow -> copy(JID, <<"out">>, Packet), Acc;
+        allow -> copy(<<"out">>, Acc);
         _ -> Acc
     end;
 user_send({Packet, #{jid := JID} = State}) when element(1, Packet) =:= iq ->
@@ -118,19 +101,23 @@ user_send(Acc) -> Acc.
 
 %% A stream that was resumed elsewhere only passes on what still came for it: the other one copies that.
 user_receive({_Packet, #{mgmt_state := resumed}} = Acc) -> Acc;
-user_receive({Packet, #{jid := JID, lserver := Host}} = Acc) when element(1, Packet) =:= message ->
-    {_, From, _} = jid:tolower(xmpp:get_from(Packet)),
-    case xmpp:get_meta(Packet, archive_feed_notice, false) orelse From =:= component(Host) of
-        true -> Acc;
-        false -> copy(JID, <<"in">>, Packet), Acc
-    end;
+user_receive({Packet, _} = Acc) when element(1, Packet) =:= message -> copy(<<"in">>, Acc);
 user_receive(Acc) -> Acc.
 
-copy(JID, Direction, Packet) ->
-    {_, Host, _} = USR = jid:tolower(JID),
-    Name = jid:encode(USR),
+%% Nothing fails here: ejabberd_hooks would log the message.
+copy(Direction, {Packet, #{jid := JID, lserver := Host}} = Acc) ->
+    safely(fun() -> is_ours(Packet, Host) orelse tell(Host, copy_of(Packet, Direction, name(JID))) end,
+           fun() -> tell(Host, lost) end),
+    Acc.
+
+%% What the component sends is not copied back to it.
+is_ours(Packet, Host) ->
+    {_, From, _} = jid:tolower(xmpp:get_from(Packet)),
+    From =:= component(Host) orelse xmpp:get_meta(Packet, archive_feed_notice, false).
+
+copy_of(Packet, Direction, Name) ->
     Attrs = [{<<"xmlns">>, ?FEED}, {<<"jid">>, Name}, {<<"direction">>, Direction}],
-    tell(Host, {copy, Name, {xmlel, <<"copy">>, Attrs, [forwarded(Packet)]}}).
+    {copy, Name, {xmlel, <<"copy">>, Attrs, [forwarded(Packet)]}}.
 
 forwarded(Packet) ->
     {xmlel, Name, Attrs, Children} = xmpp:encode(Packet),
@@ -145,8 +132,10 @@ pending(#{jid := JID, sid := SID} = State) -> tell_stream(JID, pending, SID), St
 resumed(#{jid := JID, sid := SID} = State) -> tell_stream(JID, resume, SID), State.
 
 tell_stream(JID, Event, SID) ->
-    {_, Host, _} = USR = jid:tolower(JID),
-    tell(Host, {stream, jid:encode(USR), Event, SID}).
+    {_, Host, _} = jid:tolower(JID),
+    tell(Host, {stream, name(JID), Event, SID}).
+
+name(JID) -> jid:encode(jid:tolower(JID)).
 
 features(Acc, Host) ->
     case ejabberd_router:is_my_route(component(Host)) of
@@ -192,39 +181,50 @@ filter_packet(Packet) -> Packet.
 changed(_Host, {<<>>, _, _}, _Node) -> ok; % a service, not an account
 changed(Host, User, Node) ->
     case lists:member(Node, ?KEY_NODES) orelse string:prefix(Node, <<"urn:xmpp:openpgp:0:public-keys:">>) =/= nomatch of
-        true -> tell(Host, {published, jid:encode(jid:remove_resource(User)), Node});
+        true -> tell(Host, {published, name(jid:remove_resource(User)), Node});
         false -> ok
     end.
 
 %%% The process
 
 init([Host, Opts]) ->
-    Streams = [{jid:encode(USR), {ejabberd_sm:get_session_sid(U, S, R), open}}
+    Streams = [{name(USR), {ejabberd_sm:get_session_sid(U, S, R), open}}
                || {U, S, R} = USR <- ejabberd_sm:get_vh_session_list(Host)],
+    process_flag(sensitive, true), % what is dumped of it holds no message either
     %% The hook tells of components that connect to this node of a cluster; others are looked for.
     {ok, _} = timer:send_interval(?LOOK_MS, look),
-    {ok, find_link(#feed{host = Host, component = gen_mod:get_opt(component, Opts), streams = maps:from_list(Streams)})}.
+    Component = gen_mod:get_opt(component, Opts),
+    {ok, find_link(#feed{host = Host, component = Component, streams = maps:from_list(Streams)})}.
 
 %% Called by the process of the component's stream: it goes on when the snapshot has been sent.
-handle_call(connected, {Pid, _Tag}, Feed) -> {reply, ok, connect(Pid, Feed)};
+handle_call(connected, {Pid, _Tag}, Feed) -> {reply, ok, safely(fun() -> connect(Pid, Feed) end, fun() -> Feed end)};
 handle_call(_Request, _From, Feed) -> {reply, {error, unknown}, Feed}.
 
-handle_cast({component, Component}, #feed{component = Component} = Feed) -> {noreply, Feed};
-handle_cast({component, Component}, Feed) ->
-    {noreply, find_link((disconnect(Feed))#feed{component = Component})};
-handle_cast(What, Feed) -> {noreply, happened(What, Feed)}.
+handle_cast(What, #feed{missed = Missed} = Feed) ->
+    {noreply, safely(fun() -> happened(What, Feed) end, fun() -> Feed#feed{missed = Missed + 1} end)}.
 
 handle_info({'DOWN', Monitor, process, _, _}, #feed{link = {_, Monitor}} = Feed) ->
-    {noreply, find_link(Feed#feed{link = none})};
-handle_info(look, #feed{link = none} = Feed) -> {noreply, find_link(Feed)};
+    handle_info(look, Feed#feed{link = none});
+handle_info(look, #feed{link = none} = Feed) -> {noreply, safely(fun() -> find_link(Feed) end, fun() -> Feed end)};
 handle_info({timeout, Expiry, held}, #feed{expiry = Expiry} = Feed) -> {noreply, lose(Feed)};
 handle_info(_Other, Feed) -> {noreply, Feed}.
 
-terminate(_Reason, _Feed) -> ok.
+%% What would be logged of this process if it were ended: no message, and no copy that it holds.
+format_status(Status) -> maps:map(fun(_, _) -> hidden end, Status).
 
-code_change(_Old, Feed, _Extra) -> {ok, Feed}.
+%% What cannot be done is left, and nothing is logged of it but the place: reasons have copies in them.
+safely(Change, Else) ->
+    try Change()
+    catch Class:_:Places ->
+        {Module, Function, _, _} = hd(Places),
+        logger:error("mod_archive_feed: ~p in ~p:~p", [Class, Module, Function]),
+        Else()
+    end.
 
 happened({copy, JID, Copy}, Feed) -> copied(JID, Copy, Feed);
+happened(lost, #feed{missed = Missed} = Feed) -> Feed#feed{missed = Missed + 1};
+happened({component, Component}, #feed{component = Component} = Feed) -> Feed;
+happened({component, Component}, Feed) -> find_link((disconnect(Feed))#feed{component = Component});
 happened({published, JID, Node}, Feed) ->
     send(Feed, <<"published">>, [{<<"jid">>, JID}, {<<"node">>, Node}]),
     Feed;
@@ -280,7 +280,7 @@ disconnect(#feed{link = {_, Monitor}} = Feed) ->
 %% Streams of held copies that are over are open until their copies have been sent. Those of the
 %% cluster's other nodes are known to ejabberd_sm only.
 snapshot(#feed{host = Host, streams = Streams, held = Held, missed = Missed} = Feed) ->
-    Others = [jid:encode(USR) || USR <- ejabberd_sm:get_vh_session_list(Host)],
+    Others = [name(USR) || USR <- ejabberd_sm:get_vh_session_list(Host)],
     Live = lists:usort(maps:keys(Streams) ++ Others),
     Over = lists:usort([JID || {JID, _} <- Held]) -- Live,
     send(Feed, <<"snapshot">>, [{<<"event">>, <<"begin">>},
@@ -303,18 +303,15 @@ copied(JID, {xmlel, Name, Attrs, Children}, #feed{held = Held, count = Count, by
             #feed{missed = Missed} = Lost = lose(Feed),
             Lost#feed{missed = Missed + 1};
         false ->
-            (expiring(Feed))#feed{held = [{JID, Copy} | Held], count = Count + 1, bytes = Bytes + Size}
+            Expiry = case Held of [] -> erlang:start_timer(?HOLD_MS, self(), held); _ -> Feed#feed.expiry end,
+            Feed#feed{held = [{JID, Copy} | Held], count = Count + 1, bytes = Bytes + Size, expiry = Expiry}
     end.
-
-expiring(#feed{expiry = none} = Feed) -> Feed#feed{expiry = erlang:start_timer(?HOLD_MS, self(), held)};
-expiring(Feed) -> Feed.
 
 lose(#feed{count = Count, missed = Missed} = Feed) ->
     (emptied(Feed))#feed{dropping = true, missed = Missed + Count}.
 
-emptied(#feed{expiry = Expiry} = Feed) ->
-    Expiry =:= none orelse erlang:cancel_timer(Expiry),
-    Feed#feed{held = [], count = 0, bytes = 0, expiry = none}.
+%% A timer that goes on is not the one awaited any more.
+emptied(Feed) -> Feed#feed{held = [], count = 0, bytes = 0, expiry = none}.
 
 %%% What the component sends in the name of users and of the server (XEP-0356)
 
@@ -358,13 +355,14 @@ privileged(Packet, _, _) -> refuse(Packet).
 refuse(Packet) -> ejabberd_router:route_error(Packet, xmpp:err_forbidden()).
 
 %% A user's iq to his own account or to one of his resources, with a payload that archives need.
-user_iq(_Element, {<<>>, _, _}) -> refused;
-user_iq(Element, User) ->
+user_iq(Element, {Name, _, _} = User) ->
     try
+        true = Name =/= <<>>,
         IQ = xmpp:decode(Element, ?CLIENT, [ignore_els]),
         To = jid:tolower(or_else(xmpp:get_to(IQ), jid:make(User))),
         [{xmlel, _, Attrs, _}] = xmpp:get_els(IQ),
-        true = lists:member(attribute(<<"xmlns">>, Attrs), [?PUBSUB, ?OWNER | ?ARCHIVES]),
+        true = lists:member(attribute(<<"xmlns">>, Attrs), [?PUBSUB, <<?PUBSUB/binary, "#owner">> | ?ARCHIVES]),
+        true = lists:member(xmpp:get_type(IQ), [get, set]),
         User = jid:tolower(or_else(xmpp:get_from(IQ), jid:make(User))),
         User = jid:remove_resource(To),
         {ok, xmpp:set_from_to(IQ, jid:make(User), jid:make(To))}
@@ -372,15 +370,15 @@ user_iq(Element, User) ->
     end.
 
 %% A message of the host itself to one of its users.
-notice(Element, {<<>>, Host, <<>>} = From) ->
+notice(Element, {_, Host, _} = To) ->
     try
+        {<<>>, Host, <<>>} = To,
         Message = xmpp:decode(Element, ?CLIENT, [ignore_els]),
-        From = jid:tolower(xmpp:get_from(Message)),
+        To = jid:tolower(xmpp:get_from(Message)),
         {<<_, _/binary>>, Host, _} = jid:tolower(xmpp:get_to(Message)),
         {ok, Message}
     catch error:_ -> refused
-    end;
-notice(_Element, _To) -> refused.
+    end.
 
 answer(Asked, _ID, timeout) -> ejabberd_router:route_error(Asked, xmpp:err_remote_server_timeout());
 answer(Asked, ID, Answer) ->
