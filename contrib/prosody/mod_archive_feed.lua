@@ -91,12 +91,7 @@ local function timestamp()
 	return (datetime(math.floor(seconds)):gsub("Z$", (".%03dZ"):format(math.floor(fraction * 1000))));
 end
 
-local function copy(jid, direction, stanza)
-	local stream = link();
-	if not stream and dropping then
-		missed = missed + 1;
-		return;
-	end
+local function send_copy(jid, direction, stanza, stream)
 	local inner = st.clone(stanza, true);
 	inner.attr.xmlns = "jabber:client"; -- which is nil within the server
 	inner.attr.to = stanza.attr.to or jid_bare(jid); -- the router takes away one's own bare JID
@@ -104,6 +99,17 @@ local function copy(jid, direction, stanza)
 	local message = feed("copy", { jid = jid, direction = direction, held = not stream and timestamp() or nil })
 		:tag("forwarded", { xmlns = FORWARD }):add_child(inner);
 	if stream then stream.send(message); else hold(jid, message); end
+end
+
+-- Whatever fails here, the message itself goes its way; and the reason may have its text in it.
+local function copy(jid, direction, stanza)
+	local stream = link();
+	if not stream and dropping then
+		missed = missed + 1;
+	elseif not pcall(send_copy, jid, direction, stanza, stream) then
+		missed = missed + 1;
+		module:log("error", "A message could not be copied, and is not archived");
+	end
 end
 
 local function is_message(stanza) -- websockets have written the namespace by then
@@ -115,7 +121,7 @@ end
 local function watch(session)
 	local jid = session.full_jid;
 	watched[session] = watched[session] or function (stanza)
-		if is_message(stanza) and not notices[stanza] and jid_host(stanza.attr.from) ~= component then
+		if is_message(stanza) and not notices[stanza] and jid_host(stanza.attr.from or jid) ~= component then
 			copy(jid, "in", stanza);
 		end
 		return stanza;
