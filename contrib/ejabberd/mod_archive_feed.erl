@@ -210,7 +210,7 @@ handle_info({timeout, Expiry, held}, #feed{expiry = Expiry} = Feed) -> {noreply,
 handle_info(_Other, Feed) -> {noreply, Feed}.
 
 %% What would be logged of this process if it were ended: no message, and no copy that it holds.
-format_status(Status) -> maps:map(fun(_, _) -> hidden end, Status).
+format_status(Status) -> maps:map(fun(log, _) -> []; (_, _) -> hidden end, Status).
 
 %% What cannot be done is left, and nothing is logged of it but the place: reasons have copies in them.
 safely(Change, Else) ->
