@@ -12,6 +12,7 @@
 local st = require "util.stanza";
 local filters = require "util.filters";
 local jid_bare, jid_host = require "util.jid".bare, require "util.jid".host;
+local new_id = require "util.id".medium;
 local now, datetime = require "util.time".now, require "util.datetime".datetime;
 
 local FEED, FORWARD, PRIVILEGE = "urn:x-archive-crypt:feed:1", "urn:xmpp:forward:0", "urn:xmpp:privilege:2";
@@ -31,7 +32,7 @@ end
 
 local sessions = prosody.hosts[module.host].sessions; -- name of a user -> { sessions = { resource -> session } }
 local watched = setmetatable({}, { __mode = "k" }); -- session -> the filter of ours it has
-local notices = setmetatable({}, { __mode = "k" }); -- messages that the component sends in the server's name
+local notices = require "util.cache".new(1000); -- ids of messages that the component sends in the server's name
 local held, held_bytes, expiry = {}, 0, nil; -- copies that wait for the component, as { jid, text }
 local dropping = false; -- nothing is held until the component comes back
 local missed = 0;
@@ -116,12 +117,18 @@ local function is_message(stanza) -- websockets have written the namespace by th
 	return stanza.name == "message" and (stanza.attr.xmlns or "jabber:client") == "jabber:client";
 end
 
+-- What the component says is not copied back to it.
+local function is_components(stanza)
+	local from, id = stanza.attr.from, stanza.attr.id;
+	return from and jid_host(from) == component or from == module.host and id and notices:get(id);
+end
+
 -- The filter runs just before that of mod_smacks (-999), so each message passes once: when it is queued,
 -- and not when a resumed stream gets it again.
 local function watch(session)
 	local jid = session.full_jid;
 	watched[session] = watched[session] or function (stanza)
-		if is_message(stanza) and not notices[stanza] and jid_host(stanza.attr.from or jid) ~= component then
+		if is_message(stanza) and not is_components(stanza) then
 			copy(jid, "in", stanza);
 		end
 		return stanza;
@@ -138,12 +145,15 @@ for _, kind in ipairs { "bare", "full", "host" } do
 	module:hook("pre-message/"..kind, sent, -0.4); -- after those that block, before carbons (-0.5)
 end
 
--- mod_privilege sends on the very element that it finds here.
+-- Before mod_privilege sends it on, at 0. Other modules send copies of what they were given, so an id tells.
 module:hook("message/host", function (event)
 	local stanza = event.stanza;
 	local forwarded = stanza.attr.from == component and stanza:find("{"..PRIVILEGE.."}privilege/{"..FORWARD.."}forwarded");
 	local notice = forwarded and forwarded:get_child("message", "jabber:client");
-	if notice then notices[notice] = true; end
+	if notice then
+		notice.attr.id = notice.attr.id or new_id();
+		notices:set(notice.attr.id, true);
+	end
 end, 1);
 
 -- Streams
