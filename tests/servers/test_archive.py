@@ -51,7 +51,7 @@ async def recipients(client):
     ]
 
 
-@pytest.mark.clause("INT-02", "INT-08")
+@pytest.mark.clause("INT-08")
 @ensureDeferred
 async def test_a_sealed_conversation(archive, pair):
     """What both say is archived on both sides, each on its own terms, under full JIDs; what is sealed for a
@@ -148,6 +148,7 @@ async def test_two_resources(archive, login, account):
     assert sorted(await words(phone)) == [("from", "to both"), ("to", "from one")]
 
 
+@pytest.mark.clause("INT-02")
 @pytest.mark.parametrize("namespace", DIALECTS)
 @ensureDeferred
 async def test_management(archive, pair, namespace):
