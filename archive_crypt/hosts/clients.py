@@ -94,6 +94,7 @@ class Clients:
         self._post = post
         self._clock = clock
         self._all: dict[str, Client] = {}
+        self._in_doubt: set[JID] = set()
 
     def get(self, jid: JID) -> Client | None:
         return self._all.get(jid.full())
@@ -103,25 +104,44 @@ class Clients:
         return [client.jid for client in self._all.values() if client.jid.host == domain]
 
     def open(self, jid: JID, *, known: bool) -> None:
-        """The stream is open; `known`: it was before. If we know it already it goes on."""
+        """The stream is open; `known`: it was before. If we know of one already, that is resumed or another
+        has taken its place: what comes next of it tells."""
         client = self._all.get(jid.full())
         if client is None:
             self._add(jid, known=known)
-        else:
+        elif client.until is not None:
             client.until = None
+        elif not known:
+            self._in_doubt.add(jid)
+
+    def resume(self, jid: JID) -> None:
+        """Its client came back to it."""
+        self._in_doubt.discard(jid)
+        if jid.full() in self._all:
             self._archiver.stream_pending(jid, pending=False)
+        else:
+            self._add(jid, known=True)
+
+    def settle(self, jid: JID) -> None:
+        """Something happens on the stream: if it was not resumed by now, it is another than before."""
+        if jid in self._in_doubt:
+            self.close(jid)
+            self._add(jid, known=False)
 
     def pending(self, jid: JID) -> None:
         """Its connection is lost; the client may come back."""
+        self.settle(jid)
         self._archiver.stream_pending(jid, pending=True)
 
     def close(self, jid: JID) -> None:
         """It is over."""
+        self._in_doubt.discard(jid)
         if self._all.pop(jid.full(), None) is not None:
             self._archiver.stream_closed(jid)
 
     def asks(self, jid: JID) -> Client:
         """The client that sent a request. If nobody told that its stream is open, it is for a while."""
+        self.settle(jid)
         now = self._clock.seconds()
         client = self._all.get(jid.full())
         if client is None:

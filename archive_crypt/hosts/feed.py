@@ -98,17 +98,20 @@ class Feed:
         held = element.getAttribute("held")
         if held is not None:
             when = min(when, _moment(held))
+        self._clients.settle(jid)
         if not self._own(message):
             self._archiver.message(jid, direction, message, when).addErrback(self._unarchived)
 
     def _stream(self, element: Element) -> None:
         jid = self._jid(element)
         event = element.getAttribute("event")
-        if event in ("open", "resume"):
+        if event == "open":
             known = self._unseen is not None
             if self._unseen is not None:
                 self._unseen.discard(jid)
             self._clients.open(jid, known=known)
+        elif event == "resume":
+            self._clients.resume(jid)
         elif event == "pending":
             self._clients.pending(jid)
         elif event == "close":

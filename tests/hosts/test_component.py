@@ -256,6 +256,20 @@ def test_streams_go_on_through_a_lost_connection():
     assert [item.bodies[0][1] for item in opened(scene.answer()[0], LAPTOP)] == ["one", "two"]
 
 
+@pytest.mark.parametrize("resumed", [True, False])
+def test_open_again(resumed):
+    """A stream that is said to be open again goes on with its setting if it was resumed; else it is another, which
+    asked for nothing."""
+    scene = Scene()
+    scene.records()
+    scene.server.feeds("stream", jid=JULIET, event="pending")
+    scene.server.feeds("stream", jid=JULIET, event="open")
+    if resumed:
+        scene.server.feeds("stream", jid=JULIET, event="resume")
+    scene.server.copies("one")
+    assert scene.archived == (1 if resumed else 0)
+
+
 def test_streams_that_a_snapshot_does_not_name():
     """They ended while nobody could tell: they are closed, with their keys."""
     scene = Scene()

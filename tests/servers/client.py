@@ -122,13 +122,19 @@ class Client:
 
 
 def new_client(
-    server: Server, jid: str, password: str | None = None, tls: bool = False, resumes: bool = False
+    server: Server,
+    jid: str,
+    password: str | None = None,
+    tls: bool = False,
+    resumes: bool = False,
+    resumable: int | None = None,
 ) -> Client:
     """A client that is not connected yet. Without `password` it is the name before the @.
 
     :param jid: bare, or full to ask for that resource
     :param tls: use STARTTLS, and verify the certificate
     :param resumes: use XEP-0198
+    :param resumable: seconds that the server is asked to keep the stream for, when its connection is lost
     """
     # In clear by PLAIN: slixmpp's SCRAM takes a tenth of a second.
     mechanisms = {} if tls else {"use_mechs": {"PLAIN"}, "unencrypted_plain": True}
@@ -143,7 +149,15 @@ def new_client(
     xmpp.enable_plaintext = not tls
     for plugin in ("xep_0030", "xep_0199", "xep_0203", *(["xep_0198"] if resumes else [])):
         xmpp.register_plugin(plugin)
+    if resumable is not None:
+        xmpp.add_filter("out", lambda stanza: _asked_for(stanza, resumable))
     return Client(xmpp, ("127.0.0.1", server.tls_port if tls else server.plain_port))
+
+
+def _asked_for(stanza: StanzaBase, seconds: int) -> StanzaBase:
+    if stanza.xml.tag == "{urn:xmpp:sm:3}enable":
+        stanza.xml.set("max", str(seconds))
+    return stanza
 
 
 async def _answer(iq: Iq) -> Iq:

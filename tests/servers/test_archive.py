@@ -315,3 +315,27 @@ async def test_closed_while_away(archive, pair, login):
     await until(lambda: archive.archived() == 1)
     assert await words(again) == []
     assert await words(romeo) == [("to", "words")]
+
+
+@pytest.mark.parametrize("end", ["replaced", "timed out"])
+@ensureDeferred
+async def test_a_dead_stream(archive, server, login, account, end):
+    """What was sent to a stream that nobody came back to is delivered again at the next login, and archived once."""
+    bare = account("juliet")
+    juliet = await login(f"{bare}/phone", resumes=True, resumable=1)
+    romeo = await login(account("romeo", "montague.lit"))
+    await record(juliet, (LAPTOP, "laptop"), scope="global")
+    await exchange(romeo, juliet, "one", to=juliet.jid)
+    await juliet.abort()
+    owner = archive.archiver._owners[bare]
+    await until(lambda: owner.recorders[juliet.jid].pending)
+    romeo.say(juliet.jid, "two")
+    await until(lambda: archive.archived() == 2)
+    if end == "timed out" and server.target.name == "ejabberd":  # Prosody hears no client's wish for less
+        await until(lambda: not archive.archiver.has_streams(bare))
+    again = await login(f"{bare}/phone")
+    late = await again.message("two")
+    assert late.xml.find("{urn:xmpp:delay}delay") is not None
+    await exchange(romeo, again, "three", to=again.jid)
+    await until(lambda: archive.archived() >= 3)
+    assert [body for _, body in await words(again, LAPTOP)] == ["one", "two", "three"]
