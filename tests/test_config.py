@@ -1,12 +1,13 @@
 """The operator's file."""
 
+import json
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 
-from archive_crypt.config import _ARCHIVE, Config, Database, Host, load
+from archive_crypt.config import _ARCHIVE, SECRET, Component, Config, Database, Host, load
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.limits import Limits
 from archive_crypt.model import SaveMode, Settings
@@ -153,6 +154,7 @@ def test_every_setting_is_documented():
     known |= {("archive", name) for name in _ARCHIVE}
     known |= {("host", f.name) for f in fields(Host)} - {("host", "users"), ("host", "limits")}
     known |= {("host.limits", f.name) for f in fields(Limits)}
+    known |= {("component", f.name) for f in fields(Component)}
     assert set(documented()) == known
 
 
@@ -161,7 +163,74 @@ def test_the_documented_defaults_are_the_defaults(tmp_path):
     tables = {}
     for (table, name), default in documented().items():
         tables.setdefault(table, []).append(f"{name} = {default}" if default != "none" else "")
+    component = tables.pop("component")
     text = "\n".join(line for table, lines in tables.items() for line in [f"[{table}]", *lines])
     assert loaded(tmp_path, text) == Config()
+    set_ones = {"jid": "archive.example.org", "domains": ["example.org"]}
+    text = "\n".join(
+        ["[component]", *(f"{n} = {json.dumps(v)}" for n, v in set_ones.items()), *component[2:]]
+    )
+    assert loaded(tmp_path, text).component == Component("archive.example.org", ("example.org",))
     nothing = {name for (_, name), default in documented().items() if default == "none"}
     assert nothing == {name for name, field in _ARCHIVE.items() if getattr(Settings(), field) is None}
+
+
+COMPONENT = """
+[component]
+jid = "archive.example.org"
+domains = ["example.org", "Example.COM"]
+"""
+
+
+def test_component(tmp_path):
+    """Domains are prepared as XMPP has them, as that is how servers write them."""
+    component = loaded(tmp_path, COMPONENT).component
+    assert component.domains == ("example.org", "example.com")
+    assert (component.server, component.port, component.tls) == ("127.0.0.1", 5347, False)
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "mend"),
+    [
+        ('domains = "example.org"', 4, "a list"),
+        ("domains = []", 4, "the server's domains"),
+        ('domains = ["a@example.org"]', 4, "a domain"),
+        ('domains = ["archive.example.org"]', 3, "a name of its own"),
+        ('server = "192.0.2.1"', 5, "true"),
+        ('server = "xmpp.example.org"', 5, "true"),
+        ("secret = 'x'", 5, "unknown"),
+        ("[host]\nport = 5222", 5, "leave it out"),
+    ],
+)
+def test_component_refused(tmp_path, more, line, mend):
+    """Every mistake in [component] is told with its line and the mend; without TLS only this machine is trusted."""
+    kept = COMPONENT if not more.startswith("domains") else COMPONENT.rpartition("domains")[0]
+    with pytest.raises(ConfigurationError) as error:
+        loaded(tmp_path, f"{kept}{more}\n")
+    assert mend in str(error.value)
+    assert f":{line}: " in str(error.value) or "tls" in str(error.value)
+
+
+@pytest.mark.parametrize("server", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_this_machine(tmp_path, server):
+    """The loopback needs no TLS."""
+    assert loaded(tmp_path, f'{COMPONENT}server = "{server}"').component.server == server
+
+
+def test_the_secret(tmp_path, monkeypatch):
+    """It is in a file, without the line's end, or in the environment; one that is not there is told with its
+    setting."""
+    monkeypatch.delenv(SECRET, raising=False)
+    path = tmp_path / "secret"
+    component = replace(loaded(tmp_path, COMPONENT).component, secret_file=str(path))
+    with pytest.raises(ConfigurationError, match=r"component\.secret_file: .*cannot be read: No such file"):
+        component.secret()
+    path.write_text("\n")
+    with pytest.raises(ConfigurationError, match="is empty"):
+        component.secret()
+    path.write_text("s3cr3t\n")
+    assert component.secret() == "s3cr3t"
+    monkeypatch.setenv(SECRET, "other")
+    assert component.secret() == "other"
+    with pytest.raises(ConfigurationError, match="name a file"):
+        monkeypatch.delenv(SECRET) or replace(component, secret_file="").secret()
