@@ -26,7 +26,7 @@
 -define(KEY_NODES, [<<"urn:xmpp:pubkey:2">>, <<"urn:xmpp:tmp:pubkey">>, <<"urn:xmpp:pubkeys">>,
                     <<"http://www.xmpp.org/extensions/xep-0189.html#ns">>, <<"urn:xmpp:revoke:2">>,
                     <<"urn:xmpp:openpgp:0:public-keys">>]).
--define(LOOK_MS, 1000).
+-define(SECOND, 1000).
 -define(HOLD_MS, 5000).
 -define(HOLD_COPIES, 1000).
 -define(HOLD_BYTES, 4194304).
@@ -150,40 +150,35 @@ feature(NS, Compulsory) ->
 
 %%% Published keys
 
-node_published(Host, Node, _Publisher, Service, _Item, _Payload) -> changed(Host, jid:tolower(Service), Node).
+node_published(_Host, Node, _Publisher, Service, _Item, _Payload) -> changed(jid:tolower(Service), Node).
 
-node_deleted(Host, {_, _, _} = Owner, Node, _Index) -> changed(Host, Owner, Node);
-node_deleted(_Host, _Service, _Node, _Index) -> ok.
+node_deleted(_Host, Owner, Node, _Index) -> changed(Owner, Node).
 
 %% mod_pubsub has no hook for retracted items and purged nodes. A request for that is marked; the mark is
 %% found again on its result, which is routed when the change is in force.
 mark_change(IQ, JID) ->
-    Self = jid:tolower(jid:remove_resource(JID)) =:= jid:tolower(xmpp:get_to(IQ)),
-    case Self andalso xmpp:get_type(IQ) =:= set andalso elements(IQ) of
-        [{xmlel, <<"pubsub">>, _, Actions}] ->
-            case [Attrs || {xmlel, Name, Attrs, _} <- Actions, Name =:= <<"retract">> orelse Name =:= <<"purge">>] of
-                [Attrs] -> xmpp:put_meta(IQ, archive_feed_node, attribute(<<"node">>, Attrs));
-                _ -> IQ
-            end;
+    case [attribute(<<"node">>, Attrs)
+          || xmpp:get_type(IQ) =:= set, name(jid:remove_resource(JID)) =:= name(xmpp:get_to(IQ)),
+             {xmlel, <<"pubsub">>, _, Actions} <- elements(IQ),
+             {xmlel, Name, Attrs, _} <- Actions, Name =:= <<"retract">> orelse Name =:= <<"purge">>] of
+        [Node] -> xmpp:put_meta(IQ, archive_feed_node, Node);
         _ -> IQ
     end.
 
 filter_packet(IQ) when element(1, IQ) =:= iq ->
     case xmpp:get_type(IQ) =:= result andalso xmpp:get_meta(IQ, archive_feed_node, false) of
         false -> ok;
-        Node ->
-            {_, Host, _} = User = jid:tolower(xmpp:get_to(IQ)),
-            changed(Host, User, Node)
+        Node -> changed(jid:tolower(xmpp:get_to(IQ)), Node)
     end,
     IQ;
 filter_packet(Packet) -> Packet.
 
-changed(_Host, {<<>>, _, _}, _Node) -> ok; % a service, not an account
-changed(Host, User, Node) ->
+changed({<<_, _/binary>>, Host, _} = User, Node) ->
     case lists:member(Node, ?KEY_NODES) orelse string:prefix(Node, <<"urn:xmpp:openpgp:0:public-keys:">>) =/= nomatch of
         true -> tell(Host, {published, name(jid:remove_resource(User)), Node});
         false -> ok
-    end.
+    end;
+changed(_Service, _Node) -> ok. % no account
 
 %%% The process
 
@@ -192,7 +187,7 @@ init([Host, Opts]) ->
                || {U, S, R} = USR <- ejabberd_sm:get_vh_session_list(Host)],
     process_flag(sensitive, true), % what is dumped of it holds no message either
     %% The hook tells of components that connect to this node of a cluster; others are looked for.
-    {ok, _} = timer:send_interval(?LOOK_MS, look),
+    {ok, _} = timer:send_interval(?SECOND, look),
     Component = gen_mod:get_opt(component, Opts),
     {ok, find_link(#feed{host = Host, component = Component, streams = maps:from_list(Streams)})}.
 
@@ -250,8 +245,18 @@ send(#feed{link = {Pid, _}, envelope = Envelope}, Element) ->
 %%% The component comes and goes
 
 component_connected(Component) ->
-    [gen_server:call(gen_mod:get_module_proc(Host, ?MODULE), connected, infinity) || Host <- feeds(Component)],
+    Hosts = feeds(Component),
+    [replace(Pid) || [_ | _] <- [Hosts], Pid <- routes(Component), Pid =/= self()],
+    [gen_server:call(gen_mod:get_module_proc(Host, ?MODULE), connected, infinity) || Host <- Hosts],
     ok.
+
+%% A connection that was lost unnoticed would get a share of what is routed, and mod_delegation would forget
+%% the new one when the old one ends: so it has to end before.
+replace(Pid) ->
+    Monitor = erlang:monitor(process, Pid),
+    ejabberd_service:send(Pid, xmpp:serr_conflict(<<"Replaced by a new connection">>, ejabberd_option:language())),
+    ejabberd_service:stop_async(Pid),
+    receive {'DOWN', Monitor, process, _, _} -> ok after ?SECOND -> exit(Pid, kill) end.
 
 find_link(#feed{component = Component} = Feed) ->
     case ejabberd_router:is_my_route(Component) andalso routes(Component) of
@@ -317,18 +322,15 @@ emptied(Feed) -> Feed#feed{held = [], count = 0, bytes = 0, expiry = none}.
 
 component_send({Packet, State} = Acc) when element(1, Packet) =:= iq; element(1, Packet) =:= message ->
     case asked(Packet) of
+        [] -> Acc;
         [Element | _] ->
             {_, Component, _} = jid:tolower(xmpp:get_from(Packet)),
             {_, Host, _} = To = jid:tolower(xmpp:get_to(Packet)),
-            case lists:member(Host, feeds(Component)) of
-                true -> privileged(Packet, Element, To), {drop, State};
-                false ->
-                    case gen_mod:is_loaded(Host, mod_privilege) of
-                        true -> Acc; % what others may is for that to say
-                        false -> refuse(Packet), {drop, State}
-                    end
-            end;
-        [] -> Acc
+            case {lists:member(Host, feeds(Component)), gen_mod:is_loaded(Host, mod_privilege)} of
+                {true, _} -> privileged(Packet, Element, To), {drop, State};
+                {false, true} -> Acc; % what others may is for that to say
+                {false, false} -> refuse(Packet), {drop, State}
+            end
     end;
 component_send(Acc) -> Acc.
 
