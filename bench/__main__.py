@@ -112,11 +112,12 @@ def _machine(dsn):
         version = "{}.{}".format(*divmod(connection.server_version, 10000))
     return (
         f"{date.today()}, Python {platform.python_version()}, PostgreSQL {version},"
-        f" {os.cpu_count()} cores, {_processor()}, fsync on"
+        f" {os.cpu_count()} cores, {processor()}, fsync on"
     )
 
 
-def _processor():
+def processor():
+    """What the machine calls its processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
