@@ -50,13 +50,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--messages", type=int, default=20_000, help="of a flood; each makes two copies")
     parser.add_argument("--rounds", type=int, default=3, help="the median counts")
     parser.add_argument("--read", type=int, default=10_000, help="messages that are read back")
-    parser.add_argument("--burst", type=int, default=40_000, help="messages at once, while the component stands still")
-    parser.add_argument("--systems", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument(
+        "--burst", type=int, default=40_000, help="messages at once, while the component stands still"
+    )
+    parser.add_argument(
+        "--systems", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names)
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="all that was measured")
     options = parser.parse_args()
     if not installed:
         parser.error("there is no XMPP server here: run python -m tests.servers.install")
-    options.systems = [(installed[target], _KINDS[kind]) for target, _, kind in (n.rpartition("+") for n in options.systems)]
+    options.systems = [
+        (installed[target], _KINDS[kind]) for target, _, kind in (n.rpartition("+") for n in options.systems)
+    ]
     return options
 
 
@@ -68,7 +74,9 @@ def _all(options: argparse.Namespace, database: Database, folder: Path) -> dict:
     for number in range(options.rounds):
         floors.append(asdict(floor.measure(database, COPIES * options.messages, len(USERS))))
         for target, kind in options.systems:
-            one = systems.setdefault(f"{target}+{kind.kind}", {"server": str(target), "kind": kind.kind, "rounds": []})
+            one = systems.setdefault(
+                f"{target}+{kind.kind}", {"server": str(target), "kind": kind.kind, "rounds": []}
+            )
             with _measured(target, kind, database, folder, sizes) as measuring:
                 one["rounds"].append(_round(measuring, sizes))
                 if number == options.rounds - 1:
@@ -76,7 +84,10 @@ def _all(options: argparse.Namespace, database: Database, folder: Path) -> dict:
     for target, kind in options.systems:
         if kind is Archive:
             with _measured(target, kind, database, folder, sizes) as measuring:
-                systems[f"{target}+{kind.kind}"] |= {"restart": measuring.restart(), "burst": measuring.burst()}
+                systems[f"{target}+{kind.kind}"] |= {
+                    "restart": measuring.restart(),
+                    "burst": measuring.burst(),
+                }
     return {"sizes": asdict(sizes), "floor": floors, "systems": systems}
 
 

@@ -16,7 +16,9 @@ from bench.servers.database import Database, Probe
 BATCH, OCTETS = 500, 400
 _DATABASE = "floor"
 _TABLE = """
-    CREATE TABLE floor (id bigserial PRIMARY KEY, owner int NOT NULL, at bigint NOT NULL, content bytea NOT NULL);
+    CREATE TABLE floor (
+        id bigserial PRIMARY KEY, owner int NOT NULL, at bigint NOT NULL, content bytea NOT NULL
+    );
     CREATE INDEX ON floor (owner, at)
 """
 

@@ -72,8 +72,8 @@ class Load:
         self._made = 0
 
     def flood(self, count: int, limit: float, pairs: int | None = None) -> tuple[float, float]:
-        """Have `count` messages sent and delivered, by the first `pairs`; when the first was sent, and when the
-        last had arrived.
+        """Have `count` messages sent and delivered, by the first `pairs`; when the first was sent, and when
+        the last had arrived.
 
         :raises Undelivered: it takes more than `limit` seconds.
         """

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Event, Timer
+from threading import Event
 from typing import Any
 
 from bench.servers import processes
 from bench.servers.load import Load
-from bench.servers.systems import Archive, System, USERS
+from bench.servers.systems import USERS, Archive, System
 from bench.servers.watch import Growth, NotDurable, Watch
 
 #: Messages before anything is measured: caches fill, statements are prepared.
 _WARM = 200
 #: Copies that a message makes: the sender's and the receiver's.
 COPIES = 2
-#: Seconds between looks at the database: while latency is measured, and while the servers need the processors.
+#: Seconds between looks at the database: while latency is measured, and while servers need the processors.
 _OFTEN, _SELDOM = 0.0005, 0.005
 #: Seconds before the first load, and of load before and after a restart.
 _QUIET, _AROUND = 0.3, 3.0
@@ -28,8 +29,8 @@ Found = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done: messages in a flood, in an archive that is read back, in a burst; messages a second and
-    seconds where latency is measured; and the seconds that any of it may take."""
+    """How much is done: messages in a flood, in an archive that is read back, in a burst; messages a second
+    and seconds where latency is measured; and the seconds that any of it may take."""
 
     messages: int
     read: int
@@ -66,8 +67,8 @@ class Measuring:
         return [growth.since(before + COPIES * n) - moment for n, moment in enumerate(sent, 1)]
 
     def flood(self, count: int, pairs: int | None = None) -> Found:
-        """As many messages as fast as they are delivered: how fast that was, how fast they were durable, and the
-        CPU of it."""
+        """As many messages as fast as they are delivered: how fast that was, how fast they were durable, and
+        the CPU of it."""
         system, target = self._system, self._rows + COPIES * count
         system.database.checkpoint()
         before, own = system.usage, time.process_time()
@@ -119,21 +120,23 @@ class Measuring:
         return {"copies": COPIES * count / (ended - begun), "memory": self.memory()}
 
     def restart(self) -> Found:
-        """The component is stopped and started again while users talk: the copies that are lost, and the seconds
-        from the stop until something is archived again."""
-        system, over, moments = self._archive(), Event(), []
+        """The component is stopped and started again while users talk: the copies that are lost, and the
+        seconds from the stop until something is archived again."""
+        system, over = self._archive(), Event()
         count = round(self._sizes.rate * 2 * _AROUND)
         target = self._rows + COPIES * count
         growth = Growth(system.rows, target)
         watch = Watch(lambda: growth.done() or over.is_set(), _SELDOM, self._sizes.limit)
-        timer = Timer(_AROUND, lambda: moments.extend(system.restart()))
-        timer.start()
-        self._load.pace(count, self._sizes.rate, self._sizes.limit)
-        timer.join()
+        # The load has the thread: a program that a thread starts ends with it (see Process).
+        with ThreadPoolExecutor(1) as thread:
+            load = thread.submit(self._load.pace, count, self._sizes.rate, self._sizes.limit)
+            time.sleep(_AROUND)
+            stopped, ended = system.restart()
+            load.result()
         lost = self._missing(target)
+        self._rows = target - lost
         over.set()
         watch.ended()
-        stopped, ended = moments
         return {"lost": lost, "seconds": growth.first_after(ended) - stopped}
 
     def memory(self) -> Found:

@@ -1,4 +1,4 @@
-"""A user reads his archive back: by MAM (XEP-0313), or by list and retrieve (XEP-0136). Counts, opens nothing."""
+"""A user reads his archive back: by MAM (XEP-0313), or by list and retrieve (XEP-0136). Opens nothing."""
 
 from __future__ import annotations
 

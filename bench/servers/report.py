@@ -28,10 +28,10 @@ def text(found: Found) -> str:
         [
             f"{date.today()}, Python {platform.python_version()}, PostgreSQL {found['postgresql']},"
             f" {os.cpu_count()} cores, {processor()}, fsync on, no TLS",
-            f"{sizes['messages']:,} messages between 10 pairs of users, each archived on both sides; archive_crypt"
-            " seals each for an RSA-2048 key",
-            f"floor: psycopg2 INSERT by 500, {floor['rate']:,.0f} rows/s, {floor['cpu']:.3f} s of CPU per 1000 rows,"
-            f" {floor['octets']:.0f} octets a row",
+            f"{sizes['messages']:,} messages between 10 pairs of users, each archived on both sides;"
+            " archive_crypt seals each for an RSA-2048 key",
+            f"floor: psycopg2 INSERT by 500, {floor['rate']:,.0f} rows/s, {floor['cpu']:.3f} s of CPU per 1000"
+            f" rows, {floor['octets']:.0f} octets a row",
             "",
             _line("", [column.server for column in columns]),
             _line("", [column.kind for column in columns]),
@@ -87,7 +87,9 @@ class Column:
 
     def quantile(self, part: float, *path: str) -> float | None:
         """Of the seconds that were measured in all rounds, or once; in milliseconds."""
-        pooled = self.once(*path) or [value for one in self._found["rounds"] for value in _at(one, path) or ()]
+        pooled = self.once(*path) or [
+            value for one in self._found["rounds"] for value in _at(one, path) or ()
+        ]
         return 1000 * sorted(pooled)[ceil(part * len(pooled)) - 1] if pooled else None
 
 

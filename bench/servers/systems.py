@@ -45,8 +45,8 @@ class Usage(NamedTuple):
 class System:
     """A server, running with an account for each of USERS; alone, as it is here.
 
-    An archive has, in the database: `tables`, of which `counted` holds a row for each copy of a message (two for a
-    message), and `nearly`, a query that is cheaper than counting and never less.
+    An archive has, in the database: `tables`, of which `counted` holds a row for each copy of a message (two
+    for a message), and `nearly`, a query that is cheaper than counting and never less.
     """
 
     kind = "alone"
