@@ -10,7 +10,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES = setup.cfg setup.py $(shell find archive_crypt twisted sql -name '*.py' -o -name '*.sql')
 
-.PHONY: help demo test test-servers conformance run bench lint clean
+.PHONY: help demo test test-servers conformance run bench bench-servers lint clean
 
 help:
 	@echo "make demo    watch two clients talk, and the archive that cannot read them"
@@ -19,6 +19,7 @@ help:
 	@echo "make run     the same server, staying up (PORT=$(PORT) DATA=$(DATA))"
 	@echo "make conformance   which clause of the standards is proved by which test"
 	@echo "make bench   the figures of README, measured here"
+	@echo "make bench-servers   the same beside real ejabberd and Prosody, and of their own archives"
 	@echo "make lint    ruff and mypy"
 
 demo: $(VENV)/.demo
@@ -39,6 +40,11 @@ conformance: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench
+
+# SMALL=1: whether it works, not how fast it is.
+bench-servers: $(VENV)/.test
+	@$(BIN)/python -m tests.servers.install
+	$(BIN)/python -m bench.servers $(if $(SMALL),--messages 200 --rounds 1 --read 200 --burst 200)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

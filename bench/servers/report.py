@@ -30,8 +30,8 @@ def text(found: Found) -> str:
             f" {os.cpu_count()} cores, {processor()}, fsync on, no TLS",
             f"{sizes['messages']:,} messages between 10 pairs of users, each archived on both sides;"
             " archive_crypt seals each for an RSA-2048 key",
-            f"floor: psycopg2 INSERT by 500, {floor['rate']:,.0f} rows/s, {floor['cpu']:.3f} s of CPU per 1000"
-            f" rows, {floor['octets']:.0f} octets a row",
+            f"floor: psycopg2 INSERT by 500, {floor['rate']:,.0f} rows/s, {floor['cpu']:.3f} s of CPU per"
+            f" 1000 rows, {floor['octets']:.0f} octets a row",
             "",
             _line("", [column.server for column in columns]),
             _line("", [column.kind for column in columns]),
