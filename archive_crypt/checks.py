@@ -15,7 +15,7 @@ import psycopg2
 from archive_crypt.config import Component, Config, Host, load, place
 from archive_crypt.crypto import lockedmem
 from archive_crypt.errors import ConfigurationError, LockedMemoryUnavailable
-from archive_crypt.hosts.probe import Probe
+from archive_crypt.hosts.component.probe import Probe
 from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.store.migrate import pending
 from archive_crypt.tap import endpoint, name_of

@@ -30,7 +30,7 @@ from archive_crypt.core.dialect import stream_features
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.expiry import Expiry
-from archive_crypt.hosts.component import Component
+from archive_crypt.hosts.component.host import Component
 from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.tls import server_tls
 from archive_crypt.owners import REQUIRED

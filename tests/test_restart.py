@@ -8,9 +8,9 @@ from twisted.internet.defer import fail
 
 from archive_crypt.core.dialect import DIALECTS, F
 from archive_crypt.errors import StorageUnavailable
-from archive_crypt.hosts.clients import Clients
-from archive_crypt.hosts.complaints import Complaints
-from archive_crypt.hosts.feed import NS_FEED, Feed
+from archive_crypt.hosts.component.clients import Clients
+from archive_crypt.hosts.component.complaints import Complaints
+from archive_crypt.hosts.component.feed import NS_FEED, Feed
 from archive_crypt.model import Automatic
 from archive_crypt.store.interfaces import OwnerState, SetAuto
 from archive_crypt.store.memory import MemoryStorage

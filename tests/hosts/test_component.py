@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from archive_crypt.core import published
 from archive_crypt.core.dialect import DIALECTS, F
-from archive_crypt.hosts.component import Component, Lack
+from archive_crypt.hosts.component.host import Component, Lack
 from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.model import Settings
 from archive_crypt.xmpp.handler import ArchiveHandler, offered

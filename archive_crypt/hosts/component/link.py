@@ -1,6 +1,6 @@
 """The component's connection to its server (XEP-0114): made, kept, and made anew after growing pauses.
 
-What is said over it is component.py's.
+What is said over it is host.py's.
 """
 
 # mypy: allow-untyped-calls

@@ -13,8 +13,8 @@ from twisted.words.protocols.jabber.jid import JID, InvalidFormat
 from twisted.words.xish.domish import Element
 
 from archive_crypt.core.dialect import DIALECTS, RSM
-from archive_crypt.hosts.clients import Clients
-from archive_crypt.hosts.feed import NS_FORWARD
+from archive_crypt.hosts.component.clients import Clients
+from archive_crypt.hosts.component.feed import NS_FORWARD
 from archive_crypt.hosts.wire import NS_CLIENT, NS_DISCO_INFO, address, bare, refusal, result
 
 #: ejabberd speaks the first, Prosody the second.

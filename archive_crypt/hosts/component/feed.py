@@ -15,8 +15,8 @@ from twisted.words.xish.domish import Element
 from archive_crypt.core import times
 from archive_crypt.deferreds import kind
 from archive_crypt.errors import ArchiveError, BadRequest
-from archive_crypt.hosts.clients import Clients
-from archive_crypt.hosts.complaints import Complaints
+from archive_crypt.hosts.component.clients import Clients
+from archive_crypt.hosts.component.complaints import Complaints
 from archive_crypt.hosts.seam import DistantArchiver
 from archive_crypt.hosts.wire import NS_CLIENT, address
 from archive_crypt.model import Direction, Micros

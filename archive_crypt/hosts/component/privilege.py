@@ -14,7 +14,7 @@ from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
 
 from archive_crypt.core.dialect import DIALECTS
-from archive_crypt.hosts.feed import NS_FORWARD
+from archive_crypt.hosts.component.feed import NS_FORWARD
 from archive_crypt.hosts.wire import NS_CLIENT, NS_PUBSUB
 
 NS_PRIVILEGE = "urn:xmpp:privilege:2"

@@ -16,7 +16,7 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.core.published import OPENPGP_NODE
 from archive_crypt.deferreds import Shared
-from archive_crypt.hosts.privilege import Privilege
+from archive_crypt.hosts.component.privilege import Privilege
 from archive_crypt.hosts.seam import DistantArchiver
 from archive_crypt.hosts.wire import NS_PUBSUB
 

@@ -17,14 +17,14 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.errors import ConfigurationError
-from archive_crypt.hosts.clients import Client, Clients
-from archive_crypt.hosts.complaints import Complaints
-from archive_crypt.hosts.delegation import NS_DELEGATIONS, Delegation, nested
-from archive_crypt.hosts.feed import FEED, Feed, Unreadable
-from archive_crypt.hosts.link import Link
-from archive_crypt.hosts.privilege import NS_PRIVILEGES, Privilege, is_notice
+from archive_crypt.hosts.component.clients import Client, Clients
+from archive_crypt.hosts.component.complaints import Complaints
+from archive_crypt.hosts.component.delegation import NS_DELEGATIONS, Delegation, nested
+from archive_crypt.hosts.component.feed import FEED, Feed, Unreadable
+from archive_crypt.hosts.component.link import Link
+from archive_crypt.hosts.component.privilege import NS_PRIVILEGES, Privilege, is_notice
+from archive_crypt.hosts.component.userkeys import UserKeys
 from archive_crypt.hosts.seam import ArchivePlug, DistantArchiver
-from archive_crypt.hosts.userkeys import UserKeys
 from archive_crypt.hosts.wire import NS_DISCO_INFO, NS_PUBSUB, refusal, result
 from archive_crypt.model import Micros
 

@@ -15,7 +15,7 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.core.published import NODES
 from archive_crypt.errors import ConfigurationError
-from archive_crypt.hosts.component import Component, Lack
+from archive_crypt.hosts.component.host import Component, Lack
 from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.wire import NS_PUBSUB
 

@@ -1,0 +1,1 @@
+"""The archive beside another server, as its component: begin with host.py."""
