@@ -78,7 +78,7 @@ class Ejabberd(Server):
             "modules": {name: {} for name in _MODULES}
             | {"mod_offline": {"access_max_user_messages": "max_user_offline_messages"}}
             | {"mod_stream_mgmt": {"resend_on_timeout": "if_offline"}}
-            | {"mod_pubsub": {"plugins": ["flat", "pep"]}, "mod_mam": {"default": "always"}},
+            | {"mod_pubsub": {"plugins": ["flat", "pep"]}},
         }
 
 

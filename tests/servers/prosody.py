@@ -33,7 +33,7 @@ storage = "internal"
 
 modules_enabled = {{
 	"disco"; "roster"; "saslauth"; "tls"; "blocklist"; "bookmarks"; "carbons"; "pep"; "private"; "smacks";
-	"csi_simple"; "ping"; "version"; "offline"; "mam"; "admin_shell";
+	"csi_simple"; "ping"; "version"; "offline"; "admin_shell";
 }}
 
 VirtualHost "localhost"

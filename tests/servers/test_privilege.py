@@ -189,6 +189,24 @@ async def test_notice(server, component, account, login):
     assert [text for _, _, text in copies(archive)] == ["last"]
 
 
+MAM = {
+    "ejabberd": ("  ARCHIVE_MODULES:\n", "  ARCHIVE_MODULES:\n    mod_mam: {default: always}\n"),
+    "prosody": ('"archive_feed"', '"archive_feed", "mam"'),
+}
+
+
+@ensureDeferred
+async def test_notice_archived(target, serve, component, login):
+    """What the server's own archive (XEP-0313) makes of such a message is not copied either."""
+    server = serve(lambda text: text.replace(*MAM[target.name]))
+    archive, juliet = await component(at=server), await login("juliet@capulet.lit", at=server)
+    archive.send(notice("capulet.lit", juliet.jid))
+    assert (await juliet.message("Your key has expired.")).xml.find("{urn:xmpp:sid:0}stanza-id") is not None
+    juliet.say(juliet.jid, "last")
+    await take_copy(archive, juliet.jid, "in", "last")
+    assert [text for _, _, text in copies(archive)] == ["last"]
+
+
 @ensureDeferred
 async def test_notice_of_its_own(server, component, account, login):
     """What the component says in its own name is not copied back either."""
