@@ -44,8 +44,10 @@ from archive_crypt.model import Automatic, Preferences, Settings
 #: An iq of a client, with the archive's element in it.
 _REQUEST = "/iq[@type='get' or @type='set']/*[@xmlns='{}']"
 
-#: Requests that an error repeats, as the examples of XEP-0136 do: they are small.
+#: Requests that an error repeats, as the examples of XEP-0136 do, and characters of one that is repeated:
+#: they are small, and one that is not may come back too long for a server to take.
 _REPEATED = ("list", "retrieve", "remove")
+_MOST_REPEATED = 16 * 1024
 
 
 def offered(settings: Settings, recording: bool = True) -> tuple[str, ...]:
@@ -240,7 +242,7 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
             error = ArchiveError()
         condition, type_ = dialect.condition(error)
         response: domish.Element = toResponse(iq, "error")
-        if repeated is not None:
+        if repeated is not None and len(repeated.toXml()) <= _MOST_REPEATED:
             response.addChild(repeated)
         response.addChild(StanzaError(condition, type_, text=str(error)).getElement())
         return response

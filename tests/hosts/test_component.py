@@ -458,6 +458,27 @@ def test_requests_of_nobody_here(sender):
     assert answer.get("from") == "juliet@capulet.lit"
 
 
+@pytest.mark.parametrize("what", ["id", "request"])
+def test_answers_that_are_too_long(what):
+    """A server ends the stream that sends it a stanza of half a MiB: who makes an answer that long, by what comes
+    back escaped in it, has it refused instead."""
+    scene = Scene()
+    scene.server.snapshot(JULIET)
+    long = "'" * 200_000
+    id_, with_ = (long, "") if what == "id" else ("c1", f'with="@{long}"')
+    inner = f"<iq xmlns='jabber:client' type='get' id=\"{id_}\" from='{JULIET}'><list xmlns='{F.namespace}' {with_}/></iq>"
+    wrapped = f"<forwarded xmlns='urn:xmpp:forward:0'>{inner}</forwarded>"
+    scene.server.transport.clear()
+    scene.server.says(
+        f"<delegation xmlns='urn:xmpp:delegation:2'>{wrapped}</delegation>", HERE, "iq", type="set", id="o1"
+    )
+    scene.house.settle()
+    assert len(scene.server.transport.value()) < 2000
+    (answer,) = scene.server.got()
+    assert answer.get("id") == "o1"
+    assert answer.find(".//{*}error") is not None
+
+
 def test_answers_after_a_lost_connection():
     """A request that was under way when the connection broke is answered to nobody, and its id is free again."""
     scene = Scene()

@@ -175,3 +175,22 @@ async def test_somebody_elses_archive(archive, scene, host):
         ):
             assert refused(await mallory.ask(request, kind, to=to)) in ("forbidden", "service-unavailable")
     assert await words(victim) == [("from", "hello")]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@ensureDeferred
+async def test_answers_that_no_server_takes(archive, scene, host):
+    """Nobody has the archive say something so long that the server ends its stream: neither with an id, nor with
+    what an error repeats, however much longer it gets by being escaped."""
+    victim, mallory = await scene(host)
+    link = archive.host._link._stream
+    long = "'" * 200_000
+    info = "<query xmlns='http://jabber.org/protocol/disco#info'/>"
+    mallory.send(f'<iq type="get" id="{long}" to="{COMPONENT}">{info}</iq>')
+    mallory.send(f'<iq type="get" id="{long}"><list xmlns="{F.namespace}"/></iq>')
+    mallory.send(f'<iq type="get" id="l"><list xmlns="{F.namespace}" with="@{long}"/></iq>')
+    mallory.say(victim.jid, "after that")
+    await victim.message("after that")
+    await until(lambda: archive.archived() == 2)
+    await mallory.inbox.take(lambda stanza: stanza["id"] == "l")
+    assert archive.host._link._stream is link

@@ -33,9 +33,9 @@ class _Asked:
 
 
 class Delegation:
-    """All requests of all virtual hosts. `send` sends a stanza to the server."""
+    """All requests of all virtual hosts. `send` sends a stanza to the server, or says that it cannot be."""
 
-    def __init__(self, clients: Clients, send: Callable[[Element], object]) -> None:
+    def __init__(self, clients: Clients, send: Callable[[Element], bool]) -> None:
         self._clients = clients
         self._send = send
         self._asked: dict[str, _Asked] = {}
@@ -79,7 +79,10 @@ class Delegation:
         answer = result(asked.outer)
         wrapper = answer.addElement((asked.namespace, "delegation"))
         wrapper.addElement((NS_FORWARD, "forwarded")).addChild(iq)
-        self._send(answer)
+        if not self._send(answer):  # too long: an id of any length comes back escaped
+            refused = refusal(asked.outer, "internal-server-error")
+            assert refused is not None, "a set"
+            self._send(refused)
 
     def _refuse(self, iq: Element, condition: str) -> None:
         refused = refusal(iq, condition)

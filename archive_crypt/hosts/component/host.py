@@ -128,6 +128,9 @@ class Component:
     def refused(self, error: ConfigurationError) -> None:
         self._on_refused(error)
 
+    def too_long(self, stanza: Element) -> None:
+        self._complaints.about("an answer too long for the server", stanza.getAttribute("to"))
+
     def taken(self) -> None:
         """Stop reading while the archive has enough to do: what it does not read the server keeps."""
         if self._archiver.load >= _FULL and not self._link.paused and self._paused_until is None:

@@ -31,6 +31,8 @@ _PAUSE = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6, jitter=lambd
 #: Seconds that a server has to authenticate us, and to take leave.
 _PATIENCE = 10.0
 _LINGER = 2.0
+#: Octets of a stanza that every server takes: a longer one ends the stream (Prosody: 512 KiB).
+_LONGEST = 500_000
 
 #: Stream errors that no later try mends, and what to do about them.
 _HOPELESS = {
@@ -57,12 +59,16 @@ class Receiver(Protocol):
     def refused(self, error: ConfigurationError) -> None:
         """The server will not have us, however often we try; the link is not made anew."""
 
+    def too_long(self, stanza: Element) -> None:
+        """It was not sent, as the server would end the stream."""
+
 
 class _Stream(XmlStream):
     """One connection."""
 
     # What twisted leaves untyped.
     transport: Any
+    prefixes: Any
     stream: Any
     thisEntity: Any
 
@@ -103,6 +109,12 @@ class _Stream(XmlStream):
             self._receiver.receive(element)
         else:
             super().onElement(element)
+
+    def rendered(self, stanza: Element) -> bytes:
+        """As it goes over the wire."""
+        scope = list(self.prefixes.values())
+        xml: str = stanza.toXml(prefixes=self.prefixes, defaultUri=self.namespace, prefixesInScope=scope)
+        return xml.encode()
 
     def leave(self, reactor: Any) -> None:
         """End the stream: what the server sends before it ends its own is received all the same."""
@@ -155,7 +167,11 @@ class Link:
         """Send it if we are connected, as nothing is kept for later. Whether it was sent."""
         if self._stream is None:
             return False
-        self._stream.send(stanza)
+        text = self._stream.rendered(stanza)
+        if len(text) > _LONGEST:
+            self._receiver.too_long(stanza)
+            return False
+        self._stream.transport.write(text)
         return True
 
     def pause(self) -> None:
