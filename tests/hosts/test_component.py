@@ -479,6 +479,47 @@ def test_answers_that_are_too_long(what):
     assert answer.find(".//{*}error") is not None
 
 
+@pytest.mark.parametrize(
+    "namespace",
+    [
+        "x'/&gt;&lt;evil/&gt;&lt;x y='",
+        "urn:a&amp;b",
+        "a b",
+        "&lt;",
+        "a&#10;b",
+        "http://etherx.jabber.org/streams",
+    ],
+)
+def test_namespaces_that_are_xml(namespace):
+    """What a client calls a namespace is never more than a name when his request is repeated to him."""
+    scene = Scene()
+    scene.server.snapshot(JULIET)
+    for request in (
+        f'<list xmlns="{F.namespace}" with="@" xmlns:x="{namespace}" x:y="z"/>',
+        f'<list xmlns="{F.namespace}" with="@"><evil xmlns="{namespace}"/></list>',
+        f'<list xmlns="{F.namespace}" with="@"><x:evil xmlns:x="{namespace}"><x:y xmlns:x="u"/></x:evil></list>',
+    ):
+        scene.server.delegates(request)
+        scene.house.settle()
+        (outer,) = scene.server.got()
+        assert outer.get("id") == "o1"
+        assert scene.answer().find("{*}error") is not None
+
+
+@pytest.mark.parametrize("kind", ["iq", "message"])
+def test_stanzas_of_too_many_elements(kind):
+    """A stanza that would take too much memory is counted and skipped, an iq refused; what follows is archived."""
+    scene = Scene()
+    scene.records()
+    scene.server.transport.clear()
+    child = f"<delegation xmlns='urn:xmpp:delegation:2'>{'<a/>' * 150_000}<b>x</b></delegation>"
+    scene.server.says(child, HERE, kind, type="set" if kind == "iq" else "chat", id="o1")
+    assert [stanza.get("type") for stanza in scene.server.got()] == (["error"] if kind == "iq" else [])
+    assert scene.component.counts["too many elements"] == 1
+    scene.server.copies("after it")
+    assert scene.archived == 1
+
+
 def test_answers_after_a_lost_connection():
     """A request that was under way when the connection broke is answered to nobody, and its id is free again."""
     scene = Scene()

@@ -194,3 +194,28 @@ async def test_answers_that_no_server_takes(archive, scene, host):
     await until(lambda: archive.archived() == 2)
     await mallory.inbox.take(lambda stanza: stanza["id"] == "l")
     assert archive.host._link._stream is link
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@ensureDeferred
+async def test_what_parsers_and_serialisers_stumble_over(archive, scene, host):
+    """No stanza ends the component's stream, nor writes anything into it that the component did not mean."""
+    victim, mallory = await scene(host)
+    link = archive.host._link._stream
+    notice = f"<message to='{victim.bare}'><body>forged</body></message>"
+    written = f"x'/></list></iq></forwarded></delegation></iq>{notice}<iq id='y"
+    written = written.replace("<", "&lt;").replace(">", "&gt;")
+    for n, more in enumerate(
+        (f'xmlns:x="{written}" x:y="z"', 'xmlns:x="a b" x:y="z"', 'xmlns:x="&amp;" x:y="z"')
+    ):
+        mallory.send(f'<iq type="get" id="s{n}"><list xmlns="{F.namespace}" with="@" {more}/></iq>')
+        await mallory.inbox.take(lambda stanza, n=n: stanza["id"] == f"s{n}")
+    for more in ('<x xmlns="a b"/>', f"<x xmlns='x'>{'<a/>' * 45_000}</x>", "&#10;" * 40_000):
+        mallory.send(f"<message to='{victim.jid}' type='chat'><body>odd</body>{more}</message>")
+        await victim.message("odd")
+    mallory.say(victim.jid, "after that")
+    await victim.message("after that")
+    await victim.settled()
+    assert ("from", "after that") in await words(victim)
+    assert archive.host._link._stream is link
+    assert not [stanza for stanza in victim.inbox.stanzas if "forged" in str(stanza)]

@@ -131,8 +131,10 @@ class Component:
     def too_long(self, stanza: Element) -> None:
         self._complaints.about("an answer too long for the server", stanza.getAttribute("to"))
 
-    def taken(self) -> None:
+    def taken(self, cut: int) -> None:
         """Stop reading while the archive has enough to do: what it does not read the server keeps."""
+        for _ in range(cut):
+            self._complaints.about("too many elements", None)
         if self._archiver.load >= _FULL and not self._link.paused and self._paused_until is None:
             self._link.pause()
             self._paused_until = self._reactor.seconds() + _LONGEST_PAUSE

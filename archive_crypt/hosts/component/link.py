@@ -25,6 +25,7 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.deferreds import follow
 from archive_crypt.errors import ConfigurationError
+from archive_crypt.hosts.component.intake import Intake
 
 #: Seconds between tries, growing; soon at first, as a restart of either side is over in a moment.
 _PAUSE = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6, jitter=lambda: 0.0)
@@ -53,8 +54,9 @@ class Receiver(Protocol):
 
     def receive(self, stanza: Element) -> None: ...
 
-    def taken(self) -> None:
-        """What was read at once has been given to `receive`."""
+    def taken(self, cut: int) -> None:
+        """What was read at once has been given to `receive`; `cut` stanzas of it without what was in them, as
+        it was too much."""
 
     def refused(self, error: ConfigurationError) -> None:
         """The server will not have us, however often we try; the link is not made anew."""
@@ -68,7 +70,6 @@ class _Stream(XmlStream):
 
     # What twisted leaves untyped.
     transport: Any
-    prefixes: Any
     stream: Any
     thisEntity: Any
 
@@ -82,6 +83,12 @@ class _Stream(XmlStream):
         self.addOnetimeObserver(STREAM_AUTHD_EVENT, self._authd)
         self.addOnetimeObserver(STREAM_ERROR_EVENT, self._failed)
 
+    def _initializeStream(self) -> None:
+        self.stream = Intake()
+        self.stream.DocumentStartEvent = self.onDocumentStart
+        self.stream.ElementEvent = self.onElement
+        self.stream.DocumentEndEvent = self.onDocumentEnd
+
     def connectionMade(self) -> None:
         transport = getattr(self.transport, "transport", self.transport)  # beneath TLS
         if ITCPTransport.providedBy(transport):
@@ -92,7 +99,8 @@ class _Stream(XmlStream):
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
         if self._is_linked:
-            self._receiver.taken()
+            self._receiver.taken(self.stream.cut)
+            self.stream.cut = 0
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         super().connectionLost(reason)
@@ -112,8 +120,7 @@ class _Stream(XmlStream):
 
     def rendered(self, stanza: Element) -> bytes:
         """As it goes over the wire."""
-        scope = list(self.prefixes.values())
-        xml: str = stanza.toXml(prefixes=self.prefixes, defaultUri=self.namespace, prefixesInScope=scope)
+        xml: str = stanza.toXml(defaultUri=self.namespace)
         return xml.encode()
 
     def leave(self, reactor: Any) -> None:
