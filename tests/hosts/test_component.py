@@ -393,6 +393,16 @@ def test_complaints_do_not_fill_the_log(logged):
     assert "1000 since" in lines[1]
 
 
+def test_complaints_do_not_quote(logged):
+    """A flood of forged stanzas that are never the same is one line a minute, too, and none of them is remembered."""
+    scene = Scene()
+    for n in range(1000):
+        scene.server.says(f"<copy xmlns='{FEED}{n}{'x' * 500}'/>", "mallory@example.org/x")
+    assert len([line for line in logged if "mallory" in line]) == 1
+    assert all(len(line) < 300 for line in logged)
+    assert len(scene.component.counts) == 1
+
+
 def test_reading_stops_while_the_archive_is_full(monkeypatch):
     """With enough to do we stop reading, and go on when there is less."""
     scene = Scene()

@@ -203,7 +203,8 @@ class Component:
         if not forged and len(self.strangers) < _MOST_STRANGERS:
             self.strangers.add(sender)
         why = "forged" if forged else "from a domain that is not in [component] domains"
-        self._complaints.about(f"{uri} {why}", sender)
+        what = "feed" if uri.startswith(FEED) else "delegation" if uri in NS_DELEGATIONS else "privilege"
+        self._complaints.about(f"{what} {why}", sender)  # the whole uri would be the sender's own words
 
     def _asked(self, iq: Element, sender: str | None, uri: str) -> None:
         if uri != NS_DISCO_INFO or iq.getAttribute("type") != "get":
