@@ -614,6 +614,22 @@ def test_a_notice_without_permission():
     assert scene.archived == 0
 
 
+@pytest.mark.parametrize(("direction", "sender"), [("in", "romeo@montague.lit/x"), ("out", JULIET)])
+def test_a_users_message_with_the_id_of_a_notice(direction, sender):
+    """Whoever has seen a notice can keep no message of his own out of an archive by giving it such an id."""
+    scene = Scene()
+    scene.records()
+    scene.server.transport.clear()
+    scene.component._clients.get(scene.component._clients.of(HERE)[0]).onNotice("words")
+    (notice,) = scene.server.got()
+    id_ = notice.find(".//{jabber:client}message").get("id")
+    inner = f"<message xmlns='jabber:client' from='{sender}' to='x@y' id='{id_}'><body>words</body></message>"
+    scene.server.feeds(
+        "copy", f"<forwarded xmlns='urn:xmpp:forward:0'>{inner}</forwarded>", jid=JULIET, direction=direction
+    )
+    assert scene.archived == 1
+
+
 def test_nothing_is_sent_while_away():
     """Pushes and notices for a server that is away are dropped, not kept."""
     scene = Scene()

@@ -28,8 +28,10 @@ _NOTICE = f"archive-{secrets.token_hex(8)}-"
 
 
 def is_notice(message: Element) -> bool:
-    """Whether a copy is of a message that the archive itself sent."""
-    return (message.getAttribute("id") or "").startswith(_NOTICE)
+    """Whether a copy is of a message that the archive itself sent: from the server or the component.
+    Whoever got one knows how their ids begin, but a user's message is never one."""
+    user = "@" in (message.getAttribute("from") or "@")
+    return not user and (message.getAttribute("id") or "").startswith(_NOTICE)
 
 
 class Permissions:
