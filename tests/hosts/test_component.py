@@ -256,6 +256,16 @@ def test_streams_go_on_through_a_lost_connection():
     assert [item.bodies[0][1] for item in opened(scene.answer()[0], LAPTOP)] == ["one", "two"]
 
 
+def test_no_sender_cuts_the_link():
+    """Whatever namespaces a sender thinks of, the connection lives, and the message is archived."""
+    scene = Scene()
+    scene.records()
+    scene.server.copies("one</body><x xmlns='urn:a b' xmlns:p='&quot;&lt;' p:a=''/><body xml:lang='it'>uno")
+    scene.server.copies("two")
+    assert scene.archived == 2
+    assert scene.server.connections == 1
+
+
 @pytest.mark.parametrize("resumed", [True, False])
 def test_open_again(resumed):
     """A stream that is said to be open again goes on with its setting if it was resumed; else it is another, which
