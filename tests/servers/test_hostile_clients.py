@@ -72,6 +72,17 @@ async def test_forged_feed(archive, scene, host):
 
 
 @pytest.mark.parametrize("host", HOSTS)
+@ensureDeferred
+async def test_strange_namespaces(archive, scene, host):
+    """Whatever the server lets through in a message does not cost the component its connection."""
+    victim, mallory = await scene(host)
+    strange = "<x xmlns='urn:a b' xmlns:p='&quot;&lt;&gt;&amp;' p:a='1'/>"
+    mallory.send(f"<message to='{victim.jid}' type='chat'><body>strange</body>{strange}</message>")
+    await until(lambda: archive.archived() == 2)
+    assert sorted(await words(victim)) == [("from", "hello"), ("from", "strange")]
+
+
+@pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("version", [1, 2])
 @ensureDeferred
 async def test_forged_delegation(archive, scene, host, version):
