@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.words.xish import domish
 
-from archive_crypt.hosts import elements
-from archive_crypt.hosts.elements import ElementStream
+from archive_crypt.hosts.component import elements
+from archive_crypt.hosts.component.elements import ElementStream
 
 ROOT = (
     "<?xml version='1.0'?>\n<stream:stream xmlns='jabber:component:accept' from='archive.capulet.lit'"

@@ -25,7 +25,7 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.deferreds import follow
 from archive_crypt.errors import ConfigurationError
-from archive_crypt.hosts.component.intake import Intake
+from archive_crypt.hosts.component.elements import ElementStream
 
 #: Seconds between tries, growing; soon at first, as a restart of either side is over in a moment.
 _PAUSE = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6, jitter=lambda: 0.0)
@@ -84,7 +84,7 @@ class _Stream(XmlStream):
         self.addOnetimeObserver(STREAM_ERROR_EVENT, self._failed)
 
     def _initializeStream(self) -> None:
-        self.stream = Intake()
+        self.stream = ElementStream()
         self.stream.DocumentStartEvent = self.onDocumentStart
         self.stream.ElementEvent = self.onElement
         self.stream.DocumentEndEvent = self.onDocumentEnd
