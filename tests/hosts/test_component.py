@@ -640,6 +640,21 @@ def test_a_users_message_with_the_id_of_a_notice(direction, sender):
     assert scene.archived == 1
 
 
+def test_keys_are_read_again():
+    """What users published while nobody could tell is used soon after the connection is there again."""
+    scene = Scene()
+    scene.records(encrypt=True)
+    scene.server.loses()
+    scene.house.passes(1)
+    scene.server.snapshot(JULIET)
+    scene.server.transport.clear()
+    scene.house.passes(5)
+    asked = [stanza.find(".//{*}items") for stanza in scene.server.got()]
+    assert {items.get("node") for items in asked if items is not None} == set(
+        published.watched(openpgp=False)
+    )
+
+
 def test_nothing_is_sent_while_away():
     """Pushes and notices for a server that is away are dropped, not kept."""
     scene = Scene()

@@ -256,7 +256,9 @@ class Component:
         return self._privilege.ask(user, payload)
 
     def _settled(self) -> None:
-        """Say what does not work, now that the server had its time to say what does."""
+        """Say what does not work, now that the server had its time to say what does; and make up for what it
+        could not tell before."""
+        self._keys.renew()
         for domain in self._feeds:
             for lack in self.lacking(domain):
                 self.log.warn(

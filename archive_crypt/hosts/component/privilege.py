@@ -15,7 +15,7 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.hosts.component.feed import NS_FORWARD
-from archive_crypt.hosts.wire import NS_CLIENT, NS_PUBSUB
+from archive_crypt.hosts.wire import NS_CLIENT, NS_HINTS, NS_PUBSUB
 
 NS_PRIVILEGE = "urn:xmpp:privilege:2"
 #: An older server announces in this one, which knows no iqs.
@@ -89,6 +89,7 @@ class Privilege:
     def notice(self, jid: JID, message: Element) -> bool:
         """Send a message to one of a user's streams: from his server if that may be, else from us."""
         message["id"] = f"{_NOTICE}{secrets.token_hex(4)}"
+        message.addElement((NS_HINTS, "no-store"))  # it is of this stream, and of this moment
         message.uri = message.defaultUri = NS_CLIENT
         if not self.of(jid.host).messages:
             message["from"] = self._jid

@@ -44,7 +44,7 @@ class UserKeys:
         self._read: OrderedDict[str, float] = OrderedDict()
         self._reading: dict[str, Shared] = {}
         self._changed: set[str] = set()
-        self._renewal = LoopingCall(self._renew)
+        self._renewal = LoopingCall(self.renew)
         self._renewal.clock = clock
 
     def start(self) -> None:
@@ -124,8 +124,9 @@ class UserKeys:
         return True
 
     @inlineCallbacks
-    def _renew(self) -> Generator[Deferred[Any], Any, None]:
-        """One user after the other: there is no hurry."""
+    def renew(self) -> Generator[Deferred[Any], Any, None]:
+        """Read all again that were read before: nobody tells of changes while we are away. One user after
+        the other, as there is no hurry."""
         for user in list(self._read):
             self._read.pop(user, None)
             if self._archiver.has_streams(user):
