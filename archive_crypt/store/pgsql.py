@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg2
@@ -20,6 +21,7 @@ from archive_crypt.deferreds import follow
 from archive_crypt.errors import ArchiveError, StorageRefused, StorageUnavailable
 from archive_crypt.model import Collection, Micros, Page, PlainItem, Preferences, Window, WrappedKey
 from archive_crypt.store import reads, removals, settled
+from archive_crypt.store.gathered import States
 from archive_crypt.store.interfaces import (
     Change,
     CollectionPage,
@@ -80,6 +82,7 @@ class PgStorage:
         self._readers = self._pool(dsn, reactor, readers, readonly=True)
         #: Of its own: a VACUUM can take long, and nobody should wait for it.
         self._sweeper = self._pool(dsn, reactor, 1, readonly=False, patient=True)
+        self._states = States(partial(self._read, settled.states))
         self._sweeping: Deferred[None] | None = None
         self._sweep_again = False
 
@@ -102,7 +105,7 @@ class PgStorage:
         return d.addErrback(self._failed)
 
     def state(self, owner: str) -> Deferred[OwnerState]:
-        return self._read(settled.state, owner)
+        return self._states.get(owner)
 
     def collections(self, owner: str, which: ListFilter, window: Window) -> Deferred[Page[Collection]]:
         return self._read(reads.collections, owner, which, window)

@@ -5,7 +5,7 @@ collections that are being recorded. Each function applies one change to an owne
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from psycopg2.extras import execute_values
@@ -147,57 +147,79 @@ def preferences(cursor: Any, owner: int) -> Preferences:
     """The preferences of an owner as this transaction sees them."""
     cursor.execute("SELECT revision FROM owner WHERE id = %s", (owner,))
     (revision,) = cursor.fetchone()
-    cursor.execute("SELECT save, otr, expire FROM preference_default WHERE owner = %s", (owner,))
-    row = cursor.fetchone()
-    cursor.execute(
-        "SELECT jid, exact, save, otr, expire FROM preference_item WHERE owner = %s ORDER BY jid", (owner,)
-    )
-    items = tuple(ContactModes(jid, _read(*modes), exact) for jid, exact, *modes in cursor.fetchall())
-    cursor.execute(
-        "SELECT thread, save, timeout, until, otr FROM preference_session WHERE owner = %s ORDER BY thread",
-        (owner,),
-    )
-    sessions = tuple(
-        SessionMode(thread, SaveMode(save), timeout, until, Otr(otr) if otr else None)
-        for thread, save, timeout, until, otr in cursor.fetchall()
-    )
-    cursor.execute("SELECT type, use FROM preference_method WHERE owner = %s", (owner,))
-    methods = {kind: Use(use) for kind, use in cursor.fetchall()}
-    return Preferences(_read(*row) if row else None, items, sessions, methods, revision)
+    return _preferences(cursor, {owner: revision})[owner]
 
 
-def state(cursor: Any, jid: str) -> OwnerState:
-    """All that outlives the streams of an owner."""
-    cursor.execute(
-        "SELECT o.id, a.resource, a.save, a.encrypt, a.namespace"
-        " FROM owner o LEFT JOIN auto a ON a.owner = o.id WHERE o.jid = %s",
-        (jid,),
-    )
+def states(cursor: Any, jids: Sequence[str]) -> dict[str, OwnerState]:
+    """All that outlives the streams of these owners, as far as there are any."""
+    cursor.execute("SELECT id, jid, revision FROM owner WHERE jid = ANY(%s)", (list(jids),))
     rows = cursor.fetchall()
-    if not rows:
-        return OwnerState()
-    owner = rows[0][0]
-    streams = _autos(cursor, owner, [row[1:] for row in rows if row[1] is not None])
-    auto = streams.pop("", AutoState())
-    cursor.execute(
-        "SELECT name, der, since, until FROM published_key WHERE owner = %s ORDER BY position", (owner,)
+    owners = [owner for owner, _, _ in rows]
+    autos, published = _autos(cursor, owners), _published(cursor, owners)
+    wishes = _preferences(cursor, {owner: revision for owner, _, revision in rows})
+    found = {}
+    for owner, jid, _ in rows:
+        streams = autos[owner]
+        auto = streams.pop("", AutoState())
+        found[jid] = OwnerState(auto, wishes[owner], tuple(published[owner]), streams)
+    return found
+
+
+def _preferences(cursor: Any, revisions: Mapping[int, int]) -> dict[int, Preferences]:
+    """The preferences of some owners, whose revisions are known."""
+    defaults = _by_owner(cursor, "save, otr, expire FROM preference_default", revisions)
+    items = _by_owner(cursor, "jid, exact, save, otr, expire FROM preference_item", revisions, "jid")
+    sessions = _by_owner(
+        cursor, "thread, save, timeout, until, otr FROM preference_session", revisions, "thread"
     )
-    published = tuple(PublishedKey(name, bytes(der), b, e) for name, der, b, e in cursor.fetchall())
-    return OwnerState(auto, preferences(cursor, owner), published, streams)
-
-
-def _autos(cursor: Any, owner: int, rows: list[tuple[Any, ...]]) -> dict[str, AutoState]:
-    """Settings with their keys, by resource."""
-    if not rows:
-        return {}
-    cursor.execute("SELECT resource, name, der FROM supplied_key WHERE owner = %s ORDER BY name", (owner,))
-    keys: dict[str, tuple[SuppliedKey, ...]] = {}
-    for resource, name, der in cursor.fetchall():
-        keys[resource] = (*keys.get(resource, ()), SuppliedKey(name, bytes(der)))
+    methods = _by_owner(cursor, "type, use FROM preference_method", revisions)
     return {
-        resource: AutoState(save, encrypt, namespace, keys.get(resource, ()))
-        for resource, save, encrypt, namespace in rows
+        owner: Preferences(
+            _read(*defaults[owner][0]) if defaults[owner] else None,
+            tuple(ContactModes(jid, _read(*modes), exact) for jid, exact, *modes in items[owner]),
+            tuple(
+                SessionMode(thread, SaveMode(save), timeout, until, Otr(otr) if otr else None)
+                for thread, save, timeout, until, otr in sessions[owner]
+            ),
+            {kind: Use(use) for kind, use in methods[owner]},
+            revision,
+        )
+        for owner, revision in revisions.items()
     }
+
+
+def _autos(cursor: Any, owners: Sequence[int]) -> dict[int, dict[str, AutoState]]:
+    """Settings with their keys, by resource."""
+    keys: dict[tuple[int, str], tuple[SuppliedKey, ...]] = {}
+    for owner, rows in _by_owner(cursor, "resource, name, der FROM supplied_key", owners, "name").items():
+        for resource, name, der in rows:
+            keys[owner, resource] = (*keys.get((owner, resource), ()), SuppliedKey(name, bytes(der)))
+    return {
+        owner: {
+            resource: AutoState(save, encrypt, namespace, keys.get((owner, resource), ()))
+            for resource, save, encrypt, namespace in rows
+        }
+        for owner, rows in _by_owner(cursor, "resource, save, encrypt, namespace FROM auto", owners).items()
+    }
+
+
+def _published(cursor: Any, owners: Sequence[int]) -> dict[int, list[PublishedKey]]:
+    found = _by_owner(cursor, "name, der, since, until FROM published_key", owners, "position")
+    return {
+        owner: [PublishedKey(name, bytes(der), begin, end) for name, der, begin, end in rows]
+        for owner, rows in found.items()
+    }
+
+
+def _by_owner(
+    cursor: Any, what: str, owners: Iterable[int], order: str = "owner"
+) -> dict[int, list[tuple[Any, ...]]]:
+    """Rows of a table, for each of the owners: `what` are columns and table."""
+    found: dict[int, list[tuple[Any, ...]]] = {owner: [] for owner in owners}
+    cursor.execute(f"SELECT owner, {what} WHERE owner = ANY(%s) ORDER BY {order}", (list(found),))
+    for owner, *row in cursor.fetchall():
+        found[owner].append(tuple(row))
+    return found
 
 
 def _insert(cursor: Any, into: str, rows: list[tuple[Any, ...]]) -> None:
