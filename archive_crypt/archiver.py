@@ -123,6 +123,15 @@ class Archiver:
         found = self._owners.get(owner)
         return found is not None and bool(found.recorders)
 
+    def is_sealing(self, owner: str) -> bool:
+        """Whether one of the streams of this user asked for encryption."""
+        found = self._owners.get(owner)
+        return found is not None and any(recorder.encrypting for recorder in found.recorders.values())
+
+    def sealing(self) -> list[str]:
+        """The users of whom one did."""
+        return [owner for owner in self._owners if self.is_sealing(owner)]
+
     def stream_pending(self, jid: JID, *, pending: bool) -> None:
         """The stream's connection is lost, and its client may come back to it; or it did (XEP-0198 5)."""
         owner = self._owners.get(jid.userhost())
@@ -243,7 +252,7 @@ class Archiver:
             auto = AutoState(save=True)
         waiting = recorder.start(auto, settings.minimum_bits, lasting=auto.save and auto is not own)
         if recorder.encrypting:
-            self.switching.find(owner.jid).addErrback(self._log_failure)
+            self.switching.find(owner.jid, soon=True).addErrback(self._log_failure)
         if recorder.recording:
             owner.adjust(self.now()).addErrback(self._log_failure)
         for copy, done in waiting:

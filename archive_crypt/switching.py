@@ -53,8 +53,9 @@ class Switching:
         self._owners = owners
         self._now = now
         #: Set by a host that has to ask for what users publish: given a bare JID it tells `publish` of it,
-        #: if that is not fresh, and fires. It never fails and does not take long.
-        self.finder: Callable[[str], Deferred[None]] | None = None
+        #: if that is not fresh, and fires; with `soon` it fires at once and tells later. It never fails and
+        #: does not take long.
+        self.finder: Callable[..., Deferred[None]] | None = None
         #: Keys of users whose first stream is about to open.
         self._early: dict[str, tuple[PublishedKey, ...]] = {}
 
@@ -76,9 +77,10 @@ class Switching:
         recorder = owner.recorders[jid.full()]
         return recorder.lock.run(self._set_auto, owner, recorder, request)
 
-    def find(self, jid: str) -> Deferred[None]:
-        """Have the host look for what the user `jid` (bare) publishes, if it has to; fires in any case."""
-        return succeed(None) if self.finder is None else self.finder(jid)
+    def find(self, jid: str, *, soon: bool = False) -> Deferred[None]:
+        """Have the host look for what the user `jid` (bare) publishes, if it has to; fires in any case,
+        at once if that need only be `soon`."""
+        return succeed(None) if self.finder is None else self.finder(jid, soon=soon)
 
     def publish(self, jid: JID, nodes: Mapping[str, Sequence[domish.Element]]) -> SetPublished:
         """Use the keys that the user `jid` (bare) publishes, as far as they can be used; what is to be

@@ -15,7 +15,8 @@ from archive_crypt.core import published
 from archive_crypt.core.dialect import DIALECTS, F
 from archive_crypt.hosts.component.host import Component, Lack
 from archive_crypt.hosts.seam import ArchivePlug
-from archive_crypt.model import Settings
+from archive_crypt.model import AutoState, Settings, SuppliedKey
+from archive_crypt.store.interfaces import SetAuto
 from archive_crypt.xmpp.handler import ArchiveHandler, offered
 from tests.kit import LAPTOP, House, key_info, opened
 
@@ -149,10 +150,13 @@ class Scene:
         self.answers_keys()
         assert self.answer().get("type") == "result"
 
-    def answers_keys(self):
+    def answers_keys(self, clear=False):
         """The server knows of no published key."""
         self.house.settle()
-        for stanza in self.server.got():
+        asked = self.server.got()
+        if clear:
+            self.server.transport.clear()
+        for stanza in asked:
             inner = stanza.find(f"{{{PRIVILEGE}}}privileged_iq/*")
             if inner is not None:
                 self.server.says(
@@ -667,6 +671,59 @@ def test_nothing_is_sent_while_away():
     scene.house.passes(60)
     assert scene.component.connected
     assert scene.server.got() == []
+
+
+def asked_for_keys(scene):
+    """Whose nodes the component asks for, since `transport.clear`."""
+    return [
+        stanza.get("to")
+        for stanza in scene.server.got()
+        if stanza.find(f"{{{PRIVILEGE}}}privileged_iq//{{*}}items") is not None
+    ]
+
+
+def test_keys_that_changed_while_away():
+    """After each connection the keys in use are read anew: nobody told what was retracted meanwhile."""
+    scene = Scene()
+    scene.records(encrypt=True)
+    scene.house.passes(6)
+    scene.answers_keys()
+    scene.server.loses()
+    scene.house.passes(1)
+    scene.server.snapshot(JULIET)
+    scene.house.passes(6)
+    assert set(asked_for_keys(scene)) == {"juliet@capulet.lit"}
+
+
+def test_a_change_after_keys_could_not_be_read():
+    """A change is followed for whom something is sealed, whether his keys could be read before or not."""
+    scene = Scene()
+    scene.server.snapshot(JULIET)
+    auto = f"<auto xmlns='{F.namespace}' save='true' encrypt='true'>{key_info(LAPTOP, 'laptop')}</auto>"
+    scene.server.delegates(auto, "set")
+    scene.house.passes(11)  # nobody says what is published
+    assert scene.answer().get("type") == "result"
+    scene.server.transport.clear()
+    scene.server.feeds("published", jid="juliet@capulet.lit", node="urn:xmpp:pubkey:2")
+    assert set(asked_for_keys(scene)) == {"juliet@capulet.lit"}
+
+
+def test_keys_of_many():
+    """A snapshot of many streams does not have all their users' keys asked for at once, but in the end."""
+    scene = Scene()
+    users = [f"user{n}@capulet.lit" for n in range(50)]
+    sealed = AutoState(True, True, F.namespace, (SuppliedKey("laptop", LAPTOP.public("laptop").der),))
+    scene.house.storage.apply([SetAuto(user, None, {"x": sealed}) for user in users])
+    scene.server.transport.clear()
+    scene.server.snapshot(*(f"{user}/x" for user in users))
+    asked = []
+    for _ in range(20):
+        scene.house.settle()
+        now = asked_for_keys(scene)
+        assert len(set(now)) <= 8
+        asked += now
+        scene.answers_keys(clear=True)
+    assert set(asked) == set(users)
 
 
 def test_closing():

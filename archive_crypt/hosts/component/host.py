@@ -99,12 +99,10 @@ class Component:
     def start(self) -> None:
         """Connect, and stay connected."""
         self._archiver.switching.finder = self._keys.find
-        self._keys.start()
         self._link.start()
 
     def close(self) -> Deferred[None]:
         """Leave the server; fires when nothing more comes from it."""
-        self._keys.stop()
         return self._link.close()
 
     # the link
@@ -118,6 +116,7 @@ class Component:
         self.connected = False
         self.log.warn("the connection to the server is lost; what passes meanwhile is not archived")
         self._delegation.lost()
+        self._keys.stop()
         self._privilege.lost()
         self._delegated.clear()
         for feed in self._feeds.values():
@@ -256,9 +255,8 @@ class Component:
         return self._privilege.ask(user, payload)
 
     def _settled(self) -> None:
-        """Say what does not work, now that the server had its time to say what does; and make up for what it
-        could not tell before."""
-        self._keys.renew()
+        """Say what does not work, now that the server had its time to say what does; and use it."""
+        self._keys.start()
         for domain in self._feeds:
             for lack in self.lacking(domain):
                 self.log.warn(

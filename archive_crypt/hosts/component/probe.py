@@ -66,6 +66,12 @@ class Nobody:
     def has_streams(self, owner: str) -> bool:
         return False
 
+    def is_sealing(self, owner: str) -> bool:
+        return False
+
+    def sealing(self) -> list[str]:
+        return []
+
     def keys_published(self, jid: Any, nodes: Any) -> None: ...
 
     def message(self, jid: Any, direction: Any, element: Any, when: Any) -> Deferred[bool]:

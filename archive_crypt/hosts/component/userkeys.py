@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish.domish import Element
@@ -22,6 +22,9 @@ from archive_crypt.hosts.wire import NS_PUBSUB
 
 #: Seconds until they are read again, in case nobody told of a change.
 LIFETIME = 3600.0
+#: Users whose keys are read at once while nobody waits for them: there may be 100,000 when a server is
+#: connected to.
+_AT_ONCE = 8
 #: Users whose keys are known to be fresh; and OpenPGP keys of one that are read.
 _MOST_USERS = 20_000
 _MOST_KEYS = 8
@@ -44,30 +47,45 @@ class UserKeys:
         self._read: OrderedDict[str, float] = OrderedDict()
         self._reading: dict[str, Shared] = {}
         self._changed: set[str] = set()
-        self._renewal = LoopingCall(self.renew)
+        self._soon: dict[str, None] = {}
+        self._working = 0
+        self._renewal = LoopingCall(self._renew)
         self._renewal.clock = clock
 
     def start(self) -> None:
-        self._renewal.start(LIFETIME, now=False)
+        """The server is there: read anew what is in use, now and then."""
+        self._renewal.start(LIFETIME).addErrback(self._failed)
 
     def stop(self) -> None:
+        """The server is gone: nobody tells of changes, so nothing is fresh any more."""
         if self._renewal.running:
             self._renewal.stop()
+        self._read.clear()
+        self._soon.clear()
 
-    def find(self, user: str) -> Deferred[None]:
+    def find(self, user: str, *, soon: bool = False) -> Deferred[None]:
         """Have what `user`, a bare JID, publishes told if it is not fresh; fires then, or when it
-        cannot be had. What was known before holds on in that case."""
+        cannot be had. What was known before holds on in that case.
+
+        `soon`: when others have been asked for; fires at once.
+        """
         if self._clock.seconds() - self._read.get(user, -LIFETIME) < LIFETIME:
             return succeed(None)
-        return self._again(user)
+        if not soon:
+            return self._again(user)
+        self._soon[user] = None
+        if self._working < _AT_ONCE:
+            self._work()
+        return succeed(None)
 
     def changed(self, user: str, node: str) -> None:
         """He changed one of his nodes. Nobody who never needed his keys needs them now."""
         if not any(node == name or node.startswith(f"{name}:") for name in self._nodes):
             return
+        self._read.pop(user, None)
         if user in self._reading:
             self._changed.add(user)
-        elif self._read.pop(user, None) is not None and self._archiver.has_streams(user):
+        elif self._archiver.is_sealing(user):
             self._again(user)
 
     def _again(self, user: str) -> Deferred[None]:
@@ -85,7 +103,7 @@ class UserKeys:
                 nodes = yield self._all_nodes(user)
                 if user not in self._changed:
                     break
-            if nodes is not None:
+            if nodes is not None and self._archiver.has_streams(user):
                 self._read[user] = self._clock.seconds()
                 if len(self._read) > _MOST_USERS:
                     self._read.popitem(last=False)
@@ -123,14 +141,25 @@ class UserKeys:
                 found[node] = _payloads(iq)
         return True
 
+    def _renew(self) -> None:
+        self._read.clear()
+        for user in self._archiver.sealing():
+            self.find(user, soon=True)
+
     @inlineCallbacks
-    def renew(self) -> Generator[Deferred[Any], Any, None]:
-        """Read all again that were read before: nobody tells of changes while we are away. One user after
-        the other, as there is no hurry."""
-        for user in list(self._read):
-            self._read.pop(user, None)
-            if self._archiver.has_streams(user):
-                yield self._again(user)
+    def _work(self) -> Generator[Deferred[Any], Any, None]:
+        """One user after the other, as long as there are any."""
+        self._working += 1
+        while self._soon:
+            yield deferLater(
+                self._clock, 0
+            )  # where nothing may be asked, all would be one turn of the reactor
+            user = next(iter(self._soon), None)
+            if user is not None:
+                del self._soon[user]
+                if self._archiver.is_sealing(user):
+                    yield self.find(user)
+        self._working -= 1
 
     def _failed(self, failure: Any) -> None:
         self.log.error("published keys could not be read: {kind}", kind=failure.type.__name__)
