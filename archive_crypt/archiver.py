@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -48,12 +49,12 @@ from archive_crypt.switching import Switching
 from archive_crypt.wishes import Wishes
 from archive_crypt.works import Arrival, Conversation, Works
 
-#: Seconds between tries to load a stream's setting while the database is away.
-_PAUSE = 0.5
+#: Seconds between tries to load a stream's setting while the database is away, growing: all streams may wait.
+_PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 #: Octets unwritten, and streams whose setting is not loaded, that are enough for now.
 _MUCH_UNWRITTEN = MOST_WAITING // 2
-_MANY_LOADING = 200
+_MANY_LOADING = 2000
 
 #: Seconds after which a client that has not asked for preferences is warned (XEP-0136 7.1).
 _WARN_AFTER = 5.0
@@ -218,6 +219,7 @@ class Archiver:
     @inlineCallbacks
     def _load(self, owner: Owner, recorder: Recorder, *, known: bool) -> Generator[Deferred[Any], Any, None]:
         late = self._works.clock.callLater(MOST_SECONDS, self._be_late, recorder)
+        pauses = chain(_PAUSES, repeat(_PAUSES[-1]))
         self._loading += 1
         while not recorder.closed:
             try:
@@ -226,7 +228,7 @@ class Archiver:
                 if not known and recorder.resource in state.streams:  # of an earlier stream
                     yield self._works.writer.submit(SetAuto(owner.jid, streams={recorder.resource: None}))
             except (StorageUnavailable, ArchiveBusy):
-                yield deferLater(self._works.clock, _PAUSE)
+                yield deferLater(self._works.clock, next(pauses))
             except ArchiveError as error:
                 self.log.error("a setting could not be loaded: {kind}", kind=type(error).__name__)
                 self._be_late(recorder)
@@ -256,7 +258,7 @@ class Archiver:
         if recorder.recording:
             owner.adjust(self.now()).addErrback(self._log_failure)
         for copy, done in waiting:
-            self._record(owner, recorder, copy).chainDeferred(done)
+            maybeDeferred(self._record, owner, recorder, copy).chainDeferred(done)
         recorder.tell()
 
     def _be_late(self, recorder: Recorder) -> None:

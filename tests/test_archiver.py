@@ -490,3 +490,31 @@ def test_no_plaintext_in_what_waits():
     stream.says(said("Wherefore art thou"))
     assert b"Wherefore" not in repr([entry.change for entry in house.writer._batch]).encode()
     assert "Wherefore" not in repr(house.archiver.__dict__)
+
+
+def test_one_that_fails_among_those_that_waited(monkeypatch):
+    """A message that cannot be dealt with, whatever it has, takes none with it that waited beside it for the
+    stream's setting, nor the stream's load."""
+    house = House(LateStorage())
+    stream = house.stream(f"{ROMEO}/orchard")
+    judge = policy.judge
+
+    def stumbling(message, *args):
+        if message.type == "headline":
+            raise ValueError
+        return judge(message, *args)
+
+    monkeypatch.setattr(policy, "judge", stumbling)
+    kinds = ("chat", "headline", "chat")
+    done = [
+        stream.hears(f"<message from='juliet@capulet.lit/x' type='{kind}'><body>x</body></message>")
+        for kind in kinds
+    ]
+    house.storage.late = False
+    lasting = SetAuto(ROMEO, AutoState(save=True), {})
+    house.storage.apply([lasting])
+    house.passes(1)
+    assert [isinstance(one.result, bool) for one in done] == [True, False, True]
+    done[1].addErrback(lambda failure: failure.trap(ValueError))
+    assert house.archiver.counts["archived"] == 2
+    assert house.archiver.load == 0
