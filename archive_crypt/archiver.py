@@ -315,15 +315,14 @@ class Archiver:
         self, owner: Owner, recorder: Recorder, copy: Copy, peer: conversation.Peer, content: str
     ) -> tuple[Micros, str | None]:
         """When it was said, and why it is not archived, if it was before."""
-        id_ = copy.message.attributes.get("id")
-        if copy.message.type == "groupchat":
-            said = items.said_at(copy.message, copy.when, (recorder.jid.host, peer.key))
+        id_, room = copy.message.attributes.get("id"), copy.message.type == "groupchat"
+        said = items.said_at(copy.message, copy.when, (recorder.jid.host, peer.key if room else owner.jid))
+        late = said < copy.when
+        if room:
             if not self._replays.is_new(owner.jid, peer.key, said, copy.when, id_, peer.name, content):
                 return said, "replay"
-        else:
-            said = items.said_at(copy.message, copy.when, (recorder.jid.host, owner.jid))
-            if said > recorder.opened:  # the server delays only what came before: a sender wrote that
-                said = copy.when
+        elif said > recorder.opened:  # what was sent while it was open came at once, but to another stream
+            said = copy.when
         to_self = peer.key == recorder.owner
         sender = recorder.owner if to_self else copy.message.attributes.get("from")
         if len(owner.recorders) > 1 or to_self:
@@ -336,9 +335,9 @@ class Archiver:
             # Delivered late it has a <delay/> more, which full content shows: so by its id, or its bodies.
             words = None if id_ else items.content(copy.message, copy.direction, SaveMode.BODY)
             digest = hash((owner.jid, sender, id_, peer.thread, words))
-            if said < copy.when and self._in_flight.is_again(digest):
+            if late and self._in_flight.is_again(digest):
                 return said, "copy"
-            self._in_flight.delivered(recorder.jid.full(), digest)
+            self._in_flight.delivered(recorder.jid.full(), digest, pending=recorder.pending)
         return said, None
 
     def _archived(self, _: None) -> bool:

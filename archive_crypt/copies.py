@@ -6,21 +6,23 @@ Holds no text, only hashes, and those not for long.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from array import array
+from collections import Counter, OrderedDict
 from typing import Any
 
 from archive_crypt.model import Micros
 
 #: Seconds that a copy may come after the first: one with an id may be sent again by a client that was
-#: cut off, others fork at once. And how many messages are remembered for that.
+#: cut off, others fork at once. And how many messages are remembered for that, at most.
 _MOST_SECONDS = {True: 60.0, False: 2.0}
 _MOST_REMEMBERED = 256
 
 #: Rooms of users, and messages of rooms, that are remembered; and messages that may be delivered again.
 _MOST_REPLAYS = 20_000
 
-#: Messages of a stream that its client may not have got when its connection is lost: more than that no server
-#: keeps unacknowledged for long.
+#: Messages of a stream that its client may not have got: when its connection is lost, and while it is; more
+#: than that no server keeps unacknowledged for long.
+_MOST_UNNOTICED = 100
 _MOST_IN_FLIGHT = 500
 
 
@@ -46,9 +48,16 @@ class Copies:
         archived = max(counts.values(), default=0)
         counts[stream] += 1
         self._seen[digest] = (since, counts)
-        if len(self._seen) > _MOST_REMEMBERED:
-            self._seen.popitem(last=False)
+        self._forget(now)
         return bool(counts[stream] > archived)
+
+    def _forget(self, now: float) -> None:
+        """What no copy can be of any more: of 100,000 users it would fill the memory."""
+        while self._seen:
+            since, _ = next(iter(self._seen.values()))
+            if len(self._seen) <= _MOST_REMEMBERED and now - since <= _MOST_SECONDS[True]:
+                break
+            self._seen.popitem(last=False)
 
 
 class Replays:
@@ -81,15 +90,15 @@ class InFlight:
     """
 
     def __init__(self) -> None:
-        self._of: dict[str, deque[int]] = {}
+        self._of: dict[str, array[int]] = {}  # as an array, as there may be 100,000 streams
         self._lost: OrderedDict[int, None] = OrderedDict()
 
-    def delivered(self, stream: str, digest: int) -> None:
-        """A message that `digest` tells from others was archived as delivered to this stream."""
-        kept = self._of.get(stream)
-        if kept is None:
-            kept = self._of[stream] = deque(maxlen=_MOST_IN_FLIGHT)
+    def delivered(self, stream: str, digest: int, *, pending: bool) -> None:
+        """A message that `digest` tells from others was archived as delivered to this stream; `pending`:
+        while its connection was lost."""
+        kept = self._of.setdefault(stream, array("q"))
         kept.append(digest)
+        del kept[: -(_MOST_IN_FLIGHT if pending else _MOST_UNNOTICED)]
 
     def closed(self, stream: str, *, pending: bool) -> None:
         """The stream is over; `pending`: while its connection was lost."""

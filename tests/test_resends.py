@@ -1,5 +1,7 @@
 """What a server delivers again because its client never acknowledged it, or late because nobody was there."""
 
+import sys
+
 import pytest
 from twisted.internet.defer import Deferred
 
@@ -41,6 +43,50 @@ def test_delivered_anew(delayed_by, id_, full):
     second.hears(MESSAGE.format(id_, "I take thee at thy word.", delay))
     second.hears(MESSAGE.format(f"{id_}2", "By a name I know not how.", delay))
     assert archived(house) == 2
+
+
+@pytest.mark.parametrize("id_", ["m1", ""])
+def test_delivered_anew_to_a_stream_that_was_open(id_):
+    """So is what goes to another of the user's streams instead, however long that has been open."""
+    house = House()
+    first, other = recording(house, "phone"), recording(house, "laptop")
+    house.passes(60)
+    first.hears(MESSAGE.format(id_, "I take thee at thy word.", ""))
+    house.archiver.stream_pending(first.jid, pending=True)
+    house.passes(300)
+    first.closes()
+    other.hears(
+        MESSAGE.format(id_, "I take thee at thy word.", DELAY.format("capulet.lit", "2026-11-21T10:01:00Z"))
+    )
+    assert archived(house) == 1
+
+
+def test_much_delivered_anew():
+    """Many messages may wait for a client that is away; while it is there few are remembered, as there may be
+    100,000 streams."""
+    house = House()
+    stream = recording(house, "phone")
+    for n in range(1000):
+        stream.hears(MESSAGE.format(f"m{n}", "words", ""))
+    assert sys.getsizeof(house.archiver._in_flight._of[stream.jid.full()]) < 2000
+    house.archiver.stream_pending(stream.jid, pending=True)
+    for n in range(1000, 1400):
+        stream.hears(MESSAGE.format(f"m{n}", "words", ""))
+    stream.closes()
+    later = recording(house, "phone")
+    for n in range(1000, 1400):
+        later.hears(MESSAGE.format(f"m{n}", "words", DELAY.format("capulet.lit", BEFORE)))
+    assert archived(house) == 1400
+
+
+def test_copies_are_forgotten():
+    """What a user's streams got is remembered for as long as a copy of it can come, not longer."""
+    house = House()
+    stream, _ = recording(house, "phone"), recording(house, "laptop")
+    for n in range(300):
+        stream.hears(MESSAGE.format(f"m{n}", "words", ""))
+        house.passes(10)
+    assert len(house.archiver._owners[HER].copies._seen) < 10
 
 
 def test_delivered_late():
