@@ -45,6 +45,12 @@ class Delegation:
         """The server is gone, and with it whoever waited for answers."""
         self._asked.clear()
 
+    def leave(self) -> None:
+        """We are about to go: whoever waits is told so, as nothing else would ever answer him."""
+        asked, self._asked = self._asked, {}
+        for one in asked.values():
+            self._refuse_outer(one)
+
     def receive(self, domain: str, outer: Element, *, recording: bool) -> None:
         """A request wrapped by the virtual host `domain`; `recording`: whether messages reach us too.
 
@@ -80,9 +86,12 @@ class Delegation:
         wrapper = answer.addElement((asked.namespace, "delegation"))
         wrapper.addElement((NS_FORWARD, "forwarded")).addChild(iq)
         if not self._send(answer):  # too long: an id of any length comes back escaped
-            refused = refusal(asked.outer, "internal-server-error")
-            assert refused is not None, "a set"
-            self._send(refused)
+            self._refuse_outer(asked)
+
+    def _refuse_outer(self, asked: _Asked) -> None:
+        refused = refusal(asked.outer, "internal-server-error")
+        assert refused is not None, "a set"
+        self._send(refused)
 
     def _refuse(self, iq: Element, condition: str) -> None:
         refused = refusal(iq, condition)

@@ -103,6 +103,7 @@ class Component:
 
     def close(self) -> Deferred[None]:
         """Leave the server; fires when nothing more comes from it."""
+        self._delegation.leave()
         return self._link.close()
 
     # the link
