@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 from lxml import etree
-from twisted.internet.defer import fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
@@ -229,6 +229,26 @@ def test_tried_again_with_growing_pauses():
     scene.server.down = False
     scene.house.passes(31)
     assert scene.component.connected
+
+
+def test_connections_that_do_not_last(logged):
+    """A server that takes us and soon ends the stream, as when a second component comes, is tried again with growing
+    pauses, too, and the log says why it did; one that had us for long is tried at once."""
+    scene = Scene()
+    condition = "<conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+    for _ in range(400):
+        if scene.component.connected:
+            scene.server.raw(f"<stream:error>{condition}</stream:error></stream:stream>")
+            scene.server.loses()
+        scene.house.passes(0.25)
+    assert 3 < scene.server.connections < 20
+    assert any("conflict" in line for line in logged)
+    scene.house.passes(60)
+    scene.house.passes(60)
+    tries = len(scene.server.tries)
+    scene.server.loses()
+    scene.house.passes(0.3)
+    assert len(scene.server.tries) == tries + 1
 
 
 def test_a_server_that_says_nothing():
@@ -740,6 +760,30 @@ def test_closing():
     scene.house.passes(60)
     assert closed.called
     assert scene.server.connections == 1
+
+
+def test_closing_while_the_archive_is_full(monkeypatch):
+    """What the server sends last is read however much there is to do: nobody would read it later."""
+    scene = Scene()
+    scene.records()
+    scene.component.close()
+    monkeypatch.setattr(type(scene.house.archiver), "load", property(lambda _: 2.0))
+    scene.server.copies("on its way")
+    assert scene.server.transport.producerState == "producing"
+
+
+def test_closing_while_a_request_is_under_way():
+    """Whoever still waits for an answer is told, by the server, that there will be none."""
+    scene = Scene()
+    scene.server.snapshot(JULIET)
+    scene.house.settle()
+    scene.house.storage.collections = lambda *args: Deferred()
+    scene.server.delegates(f"<list xmlns='{F.namespace}'/>")
+    scene.house.settle()
+    scene.component.close()
+    written = scene.server.transport.value().decode()
+    assert written.index("internal-server-error") < written.index("</stream:stream>")
+    assert "id='o1'" in written
 
 
 def test_closing_without_the_server():

@@ -1,5 +1,7 @@
 """What users get from the archive beside a real server, from their own clients, whatever the server."""
 
+import socket
+
 import pytest
 from pytest_twisted import ensureDeferred
 
@@ -339,3 +341,11 @@ async def test_a_dead_stream(archive, server, login, account, end):
     await exchange(romeo, again, "three", to=again.jid)
     await until(lambda: archive.archived() >= 3)
     assert [body for _, body in await words(again, LAPTOP)] == ["one", "two", "three"]
+
+
+@ensureDeferred
+async def test_a_server_that_vanishes(archive):
+    """The system is told to look for a server that says nothing, as one whose machine is gone says nothing either."""
+    connection = archive.host._link._stream.transport.getHandle()
+    assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 60

@@ -7,6 +7,7 @@ What is said over it is host.py's.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Generator
 from typing import Any, Protocol
 
@@ -29,11 +30,16 @@ from archive_crypt.hosts.component.elements import ElementStream
 
 #: Seconds between tries, growing; soon at first, as a restart of either side is over in a moment.
 _PAUSE = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6, jitter=lambda: 0.0)
-#: Seconds that a server has to authenticate us, and to take leave.
+#: Seconds that a server has to authenticate us; that a connection must hold for the next to be made at once;
+#: and that the server has to take leave.
 _PATIENCE = 10.0
+_LASTING = 10.0
 _LINGER = 2.0
 #: Octets of a stanza that every server takes: a longer one ends the stream (Prosody: 512 KiB).
 _LONGEST = 500_000
+
+#: A server that vanished without a word is found to be away in a minute; usual are two hours.
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
 #: Stream errors that no later try mends, and what to do about them.
 _HOPELESS = {
@@ -76,7 +82,8 @@ class _Stream(XmlStream):
     def __init__(self, jid: str, secret: str, receiver: Receiver) -> None:
         self._receiver = receiver
         self._is_linked = False
-        self._error: BaseException = ConnectionClosed()
+        #: What went wrong, if anything did.
+        self.error: BaseException | None = None
         self.over: Deferred[None] = Deferred()
         self.authenticated: Deferred[None] = Deferred()
         super().__init__(ConnectComponentAuthenticator(jid, secret))
@@ -94,6 +101,8 @@ class _Stream(XmlStream):
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
+            for option, value in _KEEPALIVE.items():
+                transport.getHandle().setsockopt(socket.IPPROTO_TCP, option, value)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
@@ -108,7 +117,7 @@ class _Stream(XmlStream):
             self._is_linked = False
             self._receiver.unlinked()
         elif not self.authenticated.called:
-            self.authenticated.errback(self._error)
+            self.authenticated.errback(self.error or reason.value or ConnectionClosed())
         self.over.callback(None)
 
     def onElement(self, element: Element) -> None:
@@ -135,7 +144,7 @@ class _Stream(XmlStream):
         self.authenticated.callback(None)
 
     def _failed(self, failure: Failure) -> None:
-        self._error = failure.value or ConnectionClosed()
+        self.error = failure.value
 
 
 class Link:
@@ -182,8 +191,8 @@ class Link:
         return True
 
     def pause(self) -> None:
-        """Read nothing until `resume`: the server keeps it meanwhile."""
-        if self._stream is not None and not self.paused:
+        """Read nothing until `resume`: the server keeps it meanwhile. It would not when we leave."""
+        if self._stream is not None and not self.paused and not self._closing:
             self.paused = True
             self._stream.transport.pauseProducing()
 
@@ -199,9 +208,13 @@ class Link:
             try:
                 if self._failures:
                     yield self._wait(deferLater(self._reactor, _PAUSE(self._failures)))
-                self._stream = yield self._wait(self._connected())
-                self._failures = 0
-                yield self._stream.over
+                self._stream = stream = yield self._wait(self._connected())
+                since = self._reactor.seconds()
+                yield stream.over
+                if stream.error is not None:
+                    self.log.warn("the server ended the stream: {why}", why=_why(stream.error))
+                if self._reactor.seconds() - since >= _LASTING:
+                    self._failures = 0
             except Exception as error:  # noqa: BLE001 - tried again, unless that is hopeless or we are closing
                 mend = _HOPELESS.get(getattr(error, "condition", ""))
                 if mend is not None:
@@ -233,7 +246,7 @@ class Link:
         return deferred.addBoth(done)
 
 
-def _why(error: Exception) -> str:
+def _why(error: BaseException) -> str:
     if isinstance(error, StreamError):
         return str(error.condition)
     return str(getattr(error, "osError", None) or type(error).__name__)
