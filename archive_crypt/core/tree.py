@@ -14,6 +14,14 @@ def children(element: domish.Element) -> list[domish.Element]:
     return [child for child in element.children if isinstance(child, domish.Element)]
 
 
+def child(element: domish.Element, uri: str, name: str) -> domish.Element | None:
+    """The first child element of this name, or None."""
+    for one in element.children:
+        if isinstance(one, domish.Element) and one.name == name and one.uri == uri:
+            return one
+    return None
+
+
 def text(element: domish.Element) -> str:
     """The text directly in an element, all of it. `str(element)` gives only its first part."""
     children = element.children

@@ -124,7 +124,7 @@ class Clients:
 
     def settle(self, jid: JID) -> None:
         """Something happens on the stream: if it was not resumed by now, it is another than before."""
-        if jid in self._in_doubt:
+        if self._in_doubt and jid in self._in_doubt:  # a JID is slow to look for, and this is each message
             self.close(jid)
             self._add(jid, known=False)
 

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.words.protocols.jabber.jid import JID, InvalidFormat
 from twisted.words.xish.domish import Element
 
-from archive_crypt.core import times
+from archive_crypt.core import times, tree
 from archive_crypt.deferreds import kind
 from archive_crypt.errors import ArchiveError, BadRequest
 from archive_crypt.hosts.component.clients import Clients
@@ -166,10 +166,8 @@ class Feed:
 
 
 def _forwarded(element: Element) -> Element | None:
-    for forwarded in element.elements(NS_FORWARD, "forwarded"):
-        found: Element | None = next(forwarded.elements(NS_CLIENT, "message"), None)
-        return found
-    return None
+    forwarded = tree.child(element, NS_FORWARD, "forwarded")
+    return tree.child(forwarded, NS_CLIENT, "message") if forwarded is not None else None
 
 
 def _moment(text: str) -> Micros:

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.xish.domish import Element
 
+from archive_crypt.core import tree
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.component.clients import Client, Clients
@@ -166,7 +167,7 @@ class Component:
             self._refuse(stanza, "internal-server-error")
 
     def _receive(self, stanza: Element, sender: str | None) -> None:
-        child = next(stanza.elements(), None)
+        child = next(iter(tree.children(stanza)), None)
         uri = (child.uri or "") if child is not None else ""
         if stanza.name == "iq" and stanza.getAttribute("type") in ("result", "error"):
             if not self._privilege.answered(stanza):
