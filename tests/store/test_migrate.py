@@ -68,7 +68,7 @@ def test_lasting_settings_survive(fresh):
             if path.name == "0003_streams.sql":
                 cursor.execute(OLD_SETTING)
             cursor.execute(path.read_text())
-        state = settled.state(cursor, "romeo@montague.lit")
+        state = settled.states(cursor, ["romeo@montague.lit"])["romeo@montague.lit"]
     assert state.auto == AutoState(True, True, "urn:xmpp:archive", (SuppliedKey("laptop", b"der"),))
     assert state.streams == {}
 
