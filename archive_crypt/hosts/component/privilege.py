@@ -15,7 +15,7 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.hosts.component.feed import NS_FORWARD
-from archive_crypt.hosts.wire import NS_CLIENT, NS_HINTS, NS_PUBSUB
+from archive_crypt.hosts.wire import NS_CLIENT, NS_HINTS, NS_PUBSUB, NS_STANZAS
 
 NS_PRIVILEGE = "urn:xmpp:privilege:2"
 #: An older server announces in this one, which knows no iqs.
@@ -132,7 +132,7 @@ class Privilege:
         del self._asked[iq["id"]]
         inner = _unwrapped(iq)
         if inner is None:
-            answer.errback(StanzaError(_condition(iq)))
+            answer.errback(StanzaError(condition(iq)))
         else:
             answer.callback(inner)
         return True
@@ -165,9 +165,11 @@ def _unwrapped(iq: Element) -> Element | None:
     return None
 
 
-def _condition(iq: Element) -> str:
+def condition(iq: Element) -> str:
+    """Why an iq was refused."""
     for error in iq.elements():
         if error.name == "error":
-            for condition in error.elements():
-                return str(condition.name)
+            for child in error.elements():
+                if child.uri == NS_STANZAS:
+                    return str(child.name)
     return "undefined-condition"

@@ -16,7 +16,7 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.core.published import OPENPGP_NODE
 from archive_crypt.deferreds import Shared
-from archive_crypt.hosts.component.privilege import Privilege
+from archive_crypt.hosts.component.privilege import Privilege, condition
 from archive_crypt.hosts.seam import DistantArchiver
 from archive_crypt.hosts.wire import NS_PUBSUB
 
@@ -28,6 +28,9 @@ _AT_ONCE = 8
 #: Users whose keys are known to be fresh; and OpenPGP keys of one that are read.
 _MOST_USERS = 20_000
 _MOST_KEYS = 8
+
+#: What says that there is no such node. Any other error says nothing of it, and keys must not vanish by it.
+_ABSENT = ("item-not-found", "feature-not-implemented", "service-unavailable")
 
 _NS_OPENPGP = "urn:xmpp:openpgp:0"
 
@@ -135,9 +138,10 @@ class UserKeys:
             [self._privilege.ask(user, _items(node)) for node in nodes], consumeErrors=True
         )
         for node, (answered, iq) in zip(nodes, answers, strict=True):
-            if not answered or _is_temporary(iq):
+            there = iq.getAttribute("type") == "result" if answered else False
+            if not there and (not answered or condition(iq) not in _ABSENT):
                 return False
-            if iq.getAttribute("type") == "result":
+            if there:
                 found[node] = _payloads(iq)
         return True
 
@@ -179,8 +183,3 @@ def _payloads(iq: Element) -> list[Element]:
         for item in items.elements(NS_PUBSUB, "item")
         for payload in item.elements()
     ]
-
-
-def _is_temporary(iq: Element) -> bool:
-    """Whether an error says nothing of the node: it can be asked for later."""
-    return any(error.name == "error" and error.getAttribute("type") == "wait" for error in iq.elements())
