@@ -150,8 +150,8 @@ class Scene:
         self.answers_keys()
         assert self.answer().get("type") == "result"
 
-    def answers_keys(self, clear=False):
-        """The server knows of no published key."""
+    def answers_keys(self, error="", payload="", clear=False):
+        """The server knows of no published key; or it has this `error`, or in each node that `payload`."""
         self.house.settle()
         asked = self.server.got()
         if clear:
@@ -160,7 +160,7 @@ class Scene:
             inner = stanza.find(f"{{{PRIVILEGE}}}privileged_iq/*")
             if inner is not None:
                 self.server.says(
-                    privileged(inner.get("id"), "error"),
+                    privileged(inner.get("id"), "result" if payload else "error", payload or error),
                     stanza.get("to"),
                     "iq",
                     type="result",
@@ -713,6 +713,44 @@ def test_keys_that_changed_while_away():
     scene.server.snapshot(JULIET)
     scene.house.passes(6)
     assert set(asked_for_keys(scene)) == {"juliet@capulet.lit"}
+
+
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [
+        (
+            "<error type='cancel'><internal-server-error xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>",
+            1,
+        ),
+        ("<error type='wait'><resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>", 1),
+        ("<error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>", 0),
+    ],
+)
+def test_keys_that_cannot_be_read(error, left):
+    """A published key is in use until its node is said to be gone: no failure of the server's ends that."""
+    scene = Scene()
+    scene.server.snapshot(JULIET)
+    scene.server.delegates(f"<auto xmlns='{F.namespace}' save='true' encrypt='true'/>", "set")
+    item = f"<item id='x'>{key_info(LAPTOP, 'laptop')}</item>"
+    scene.answers_keys(
+        payload=f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='x'>{item}</items></pubsub>"
+    )
+    assert scene.answer().get("type") == "result"
+    scene.server.transport.clear()
+    scene.server.feeds("published", jid="juliet@capulet.lit", node="urn:xmpp:pubkey:2")
+    scene.answers_keys(error)
+    assert len(scene.house.archiver._owners["juliet@capulet.lit"].sealing.keys) == left
+
+
+def test_a_server_with_many_streams(logged):
+    """While a virtual host still names its streams nothing is said to be missing: it says what it does after that."""
+    scene = Scene()
+    scene.server.feeds("snapshot", event="begin", server="Test 1", privilege=PRIVILEGE)
+    scene.house.passes(6)
+    assert not any("check says more" in line for line in logged)
+    scene.server.feeds("snapshot", event="end")
+    scene.house.passes(6)
+    assert any(Lack.DELEGATION.value in line for line in logged)
 
 
 def test_a_change_after_keys_could_not_be_read():

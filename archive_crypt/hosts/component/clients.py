@@ -94,6 +94,7 @@ class Clients:
         self._post = post
         self._clock = clock
         self._all: dict[str, Client] = {}
+        self._swept = clock.seconds()
         self._in_doubt: set[JID] = set()
 
     def get(self, jid: JID) -> Client | None:
@@ -145,8 +146,10 @@ class Clients:
         now = self._clock.seconds()
         client = self._all.get(jid.full())
         if client is None:
-            for guest in [one for one in self._all.values() if one.until is not None and one.until < now]:
-                self.close(guest.jid)
+            if now - self._swept >= _GUEST / 10:  # not for each: it looks at all that there are
+                self._swept = now
+                for guest in [one for one in self._all.values() if one.until is not None and one.until < now]:
+                    self.close(guest.jid)
             client = self._add(jid, known=True)
             client.until = now
         if client.until is not None:

@@ -71,6 +71,11 @@ class Feed:
             "published": self._node,
         }
 
+    @property
+    def telling(self) -> bool:
+        """Whether a snapshot has begun, and not ended: with 50,000 streams that takes a while."""
+        return self._unseen is not None
+
     def lost(self) -> None:
         """The server is gone. The streams may well go on: its next snapshot will tell."""
         self.present = False

@@ -239,6 +239,11 @@ class Component:
         elif not self._privilege.push(client.jid, stanza):
             self.counts["push not sent"] += 1
 
+    @property
+    def telling(self) -> bool:
+        """Whether a virtual host is still naming its streams: what it does for us it says after that."""
+        return any(feed.telling for feed in self._feeds.values())
+
     def lacking(self, domain: str) -> list[Lack]:
         """What a virtual host has not set up, since it connected."""
         lacks = {
@@ -258,6 +263,9 @@ class Component:
 
     def _settled(self) -> None:
         """Say what does not work, now that the server had its time to say what does; and use it."""
+        if self.telling:
+            self._settling = self._reactor.callLater(_SETTLED, self._settled)
+            return
         self._keys.start()
         for domain in self._feeds:
             for lack in self.lacking(domain):

@@ -109,12 +109,19 @@ class Probe:
             if self._refusal is not None or not connected:
                 why = self._refusal or "no server there takes components: see its log, and server and port"
                 return [(False, "component", str(why))]
-            yield self._until(lambda: not any(map(self._component.lacking, self._domains)), _SETTLE)
+            telling, well = True, False
+            while telling and not well:
+                telling = self._component.telling
+                well = yield self._until(
+                    lambda: not any(map(self._component.lacking, self._domains)), _SETTLE
+                )
             found = [(True, "component", f"connected as {self._jid}")]
             for domain in self._domains:
                 found += yield self._look_at(domain)
             for domain in sorted(self._component.strangers - set(self._domains)):
-                found.append((False, domain, "feeds us, but is not in [component] domains: add it"))
+                found.append(
+                    (False, domain, "feeds us, but is not in [component] domains: add it, if it is yours")
+                )
             return found
         finally:
             yield self._component.close()
