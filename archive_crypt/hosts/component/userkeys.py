@@ -155,9 +155,8 @@ class UserKeys:
         """One user after the other, as long as there are any."""
         self._working += 1
         while self._soon:
-            yield deferLater(
-                self._clock, 0
-            )  # where nothing may be asked, all would be one turn of the reactor
+            # Where nothing may be asked, all of them would be one turn of the reactor.
+            yield deferLater(self._clock, 0)
             user = next(iter(self._soon), None)
             if user is not None:
                 del self._soon[user]
