@@ -77,10 +77,10 @@ class Switching:
         recorder = owner.recorders[jid.full()]
         return recorder.lock.run(self._set_auto, owner, recorder, request)
 
-    def find(self, jid: str, *, soon: bool = False) -> Deferred[None]:
+    def find(self, jid: str, *, soon: bool = False, anew: bool = False) -> Deferred[None]:
         """Have the host look for what the user `jid` (bare) publishes, if it has to; fires in any case,
-        at once if that need only be `soon`."""
-        return succeed(None) if self.finder is None else self.finder(jid, soon=soon)
+        at once if that need only be `soon`. `anew`: even if it did not long ago."""
+        return succeed(None) if self.finder is None else self.finder(jid, soon=soon, anew=anew)
 
     def publish(self, jid: JID, nodes: Mapping[str, Sequence[domish.Element]]) -> SetPublished:
         """Use the keys that the user `jid` (bare) publishes, as far as they can be used; what is to be
@@ -126,6 +126,9 @@ class Switching:
         self._may_set_auto(owner, request)
         if request.encrypt:
             yield self.find(owner.jid)
+            if not request.keys and not recorder.keys and not owner.published(self._now()):
+                # He may have published one just now, and the news be on its way.
+                yield self.find(owner.jid, anew=True)
         if not recorder.ready or (request.encrypt and self._works.writer.unavailable):
             raise StorageUnavailable
         keys = self._judged_keys(owner, recorder, request) if request.encrypt else ()

@@ -664,6 +664,25 @@ def test_a_users_message_with_the_id_of_a_notice(direction, sender):
     assert scene.archived == 1
 
 
+def test_keys_that_were_just_published():
+    """Whoever asks for encryption without a key that is known gets his nodes read once more before it is refused: the
+    news of a key may still be on its way."""
+    scene = Scene()
+    scene.server.snapshot(JULIET)
+    scene.house.settle()
+    for _ in range(2):
+        scene.server.delegates(f"<auto xmlns='{F.namespace}' save='true' encrypt='true'/>", "set")
+        scene.house.settle()
+        asked = [
+            stanza
+            for stanza in scene.server.got()
+            if stanza.find(f"{{{PRIVILEGE}}}privileged_iq") is not None
+        ]
+        assert len(asked) >= len(published.watched(openpgp=False))
+        scene.answers_keys()
+        scene.answers_keys()
+
+
 def test_keys_are_read_again():
     """What users published while nobody could tell is used soon after the connection is there again."""
     scene = Scene()

@@ -66,12 +66,14 @@ class UserKeys:
         self._read.clear()
         self._soon.clear()
 
-    def find(self, user: str, *, soon: bool = False) -> Deferred[None]:
+    def find(self, user: str, *, soon: bool = False, anew: bool = False) -> Deferred[None]:
         """Have what `user`, a bare JID, publishes told if it is not fresh; fires then, or when it
         cannot be had. What was known before holds on in that case.
 
-        `soon`: when others have been asked for; fires at once.
+        `soon`: when others have been asked for; fires at once. `anew`: fresh or not.
         """
+        if anew:
+            self._read.pop(user, None)
         if self._clock.seconds() - self._read.get(user, -LIFETIME) < LIFETIME:
             return succeed(None)
         if not soon:
