@@ -34,6 +34,7 @@
 %% One process for each virtual host: what passes through it has one order.
 -record(feed, {host, component,
                link = none,     % the process of the component's stream and its monitor, or none
+               left = none,     % the process of a stream that the component is about to end
                envelope,        % the message that goes around all, as soon as there was a link
                streams = #{},   % full JID => {session id, open | pending}, as far as they have been told
                held = [],       % {full JID, copy} that wait for the component, the last one first
@@ -65,8 +66,7 @@ reload(Host, New, _Old) ->
     tell(Host, {component, gen_mod:get_opt(component, New)}).
 
 depends(_Host, _Opts) -> [{mod_pubsub, soft}].
-mod_opt_type(component) -> econf:domain();
-mod_opt_type(compulsory) -> econf:bool().
+mod_opt_type(component) -> econf:domain(); mod_opt_type(compulsory) -> econf:bool().
 mod_options(_Host) -> [component, {compulsory, false}].
 mod_doc() -> #{desc => [<<"Tells archive_crypt, a component, of the streams and messages of the users.">>]}.
 
@@ -134,7 +134,6 @@ resumed(#{jid := JID, sid := SID} = State) -> tell_stream(JID, resume, SID), Sta
 tell_stream(JID, Event, SID) ->
     {_, Host, _} = jid:tolower(JID),
     tell(Host, {stream, name(JID), Event, SID}).
-
 name(JID) -> jid:encode(jid:tolower(JID)).
 
 features(Acc, Host) ->
@@ -151,7 +150,6 @@ feature(NS, Compulsory) ->
 %%% Published keys
 
 node_published(_Host, Node, _Publisher, Service, _Item, _Payload) -> changed(jid:tolower(Service), Node).
-
 node_deleted(_Host, Owner, Node, _Index) -> changed(Owner, Node).
 
 %% mod_pubsub has no hook for retracted items and purged nodes. A request for that is marked; the mark is
@@ -218,11 +216,13 @@ safely(Change, Else) ->
 
 happened({copy, JID, Copy}, Feed) -> copied(JID, Copy, Feed);
 happened(lost, #feed{missed = Missed} = Feed) -> Feed#feed{missed = Missed + 1};
+happened({leave, Pid}, #feed{link = {Pid, _}} = Feed) ->
+    send(Feed, <<"left">>, []), (disconnect(Feed))#feed{left = Pid};
+happened({leave, _}, Feed) -> Feed;
 happened({component, Component}, #feed{component = Component} = Feed) -> Feed;
 happened({component, Component}, Feed) -> find_link((disconnect(Feed))#feed{component = Component});
 happened({published, JID, Node}, Feed) ->
-    send(Feed, <<"published">>, [{<<"jid">>, JID}, {<<"node">>, Node}]),
-    Feed;
+    send(Feed, <<"published">>, [{<<"jid">>, JID}, {<<"node">>, Node}]), Feed;
 happened({stream, JID, Event, SID}, #feed{streams = Streams} = Feed) ->
     case {Event, Streams} of
         {close, #{JID := {SID, _}}} -> send_stream(Feed, JID, Event), Feed#feed{streams = maps:remove(JID, Streams)};
@@ -239,8 +239,7 @@ send(Feed, Name, Attrs) -> send(Feed, {xmlel, Name, [{<<"xmlns">>, ?FEED} | Attr
 %% To the process of the component's stream itself: what is not routed cannot leave the server.
 send(#feed{link = none}, _Element) -> ok;
 send(#feed{link = {Pid, _}, envelope = Envelope}, Element) ->
-    Pid ! {route, xmpp:set_els(Envelope, [Element])},
-    ok.
+    Pid ! {route, xmpp:set_els(Envelope, [Element])}, ok.
 
 %%% The component comes and goes
 
@@ -258,8 +257,8 @@ replace(Pid) ->
     ejabberd_service:stop_async(Pid),
     receive {'DOWN', Monitor, process, _, _} -> ok after ?SECOND -> exit(Pid, kill) end.
 
-find_link(#feed{component = Component} = Feed) ->
-    case ejabberd_router:is_my_route(Component) andalso routes(Component) of
+find_link(#feed{component = Component, left = Left} = Feed) ->
+    case ejabberd_router:is_my_route(Component) andalso routes(Component) -- [Left] of
         [Pid | _] -> connect(Pid, Feed);
         _ -> Feed
     end.
@@ -279,8 +278,7 @@ connect(Pid, #feed{host = Host, component = Component} = Feed) ->
 
 disconnect(#feed{link = none} = Feed) -> Feed;
 disconnect(#feed{link = {_, Monitor}} = Feed) ->
-    erlang:demonitor(Monitor, [flush]),
-    Feed#feed{link = none}.
+    erlang:demonitor(Monitor, [flush]), Feed#feed{link = none}.
 
 %% Streams of held copies that are over are open until their copies have been sent. Those of the
 %% cluster's other nodes are known to ejabberd_sm only.
@@ -337,9 +335,11 @@ component_send(Acc) -> Acc.
 asked(Packet) ->
     [Element || xmpp:get_type(Packet) =/= error, xmpp:get_type(Packet) =/= result,
                 {xmlel, Name, Attrs, _} = Element <- elements(Packet),
-                Name =:= <<"privileged_iq">> orelse Name =:= <<"privilege">>,
-                attribute(<<"xmlns">>, Attrs) =:= ?PRIVILEGE].
+                lists:member({Name, attribute(<<"xmlns">>, Attrs)},
+                             [{<<"privileged_iq">>, ?PRIVILEGE}, {<<"privilege">>, ?PRIVILEGE}, {<<"leave">>, ?FEED}])].
 
+%% What is routed to the process of a stream that ends is lost: so the component asks for an end of it first.
+privileged(_Packet, {xmlel, <<"leave">>, _, _}, {_, Host, _}) -> tell(Host, {leave, self()});
 privileged(Packet, {xmlel, <<"privileged_iq">>, _, Children}, To) when element(1, Packet) =:= iq ->
     case [user_iq(IQ, To) || {xmlel, <<"iq">>, _, _} = IQ <- Children] of
         [{ok, IQ}] ->

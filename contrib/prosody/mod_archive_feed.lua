@@ -36,13 +36,14 @@ local notices = require "util.cache".new(1000); -- ids of messages that the comp
 local held, held_bytes, expiry = {}, 0, nil; -- copies that wait for the component, as { jid, text }
 local dropping = false; -- nothing is held until the component comes back
 local missed = 0;
+local left = nil; -- the stream that the component is about to end: nothing more is written to it
 
 -- The component's stream, nil while it is away. All is written to it directly: what is not routed
 -- cannot leave the server, nor be returned to it as an error.
 local function link()
 	local host = prosody.hosts[component];
 	local state = host and host.modules.component;
-	return state and state.connected and state.session or nil;
+	return state and state.connected and state.session ~= left and state.session or nil;
 end
 
 local function feed(name, attr)
@@ -155,6 +156,16 @@ module:hook("message/host", function (event)
 		notices:set(notice.attr.id, true);
 	end
 end, 1);
+
+-- What is written to a stream that ends may be lost: so the component asks for an end of it first.
+module:hook("message/host", function (event)
+	local stream = link();
+	if event.stanza:get_child("leave", FEED) and stream and event.origin == stream then
+		tell("left", {});
+		left = stream;
+		return true;
+	end
+end, 2);
 
 -- Streams
 

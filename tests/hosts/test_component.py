@@ -803,13 +803,21 @@ def test_keys_of_many():
     assert set(asked) == set(users)
 
 
+LEFT = f"<left xmlns='{FEED}'/>"
+
+
 def test_closing():
-    """Closing ends the stream; what the server sends before it ends its own is archived. Nothing is tried again."""
+    """Closing has the server hold back what happens, and then ends the stream; what the server sends before it ends
+    its own is archived. Nothing is tried again."""
     scene = Scene()
     scene.records()
     closed = scene.component.close()
-    assert b"</stream:stream>" in scene.server.transport.value()
+    (leave,) = [stanza for stanza in scene.server.got() if stanza.find(f"{{{FEED}}}leave") is not None]
+    assert (leave.get("from"), leave.get("to")) == (US, HERE)
+    assert b"</stream:stream>" not in scene.server.transport.value()
     scene.server.copies("on its way")
+    scene.server.says(LEFT)
+    assert b"</stream:stream>" in scene.server.transport.value()
     assert scene.archived == 1
     scene.server.raw("</stream:stream>")
     assert scene.server.transport.disconnecting
@@ -838,17 +846,31 @@ def test_closing_while_a_request_is_under_way():
     scene.server.delegates(f"<list xmlns='{F.namespace}'/>")
     scene.house.settle()
     scene.component.close()
+    scene.server.says(LEFT)
     written = scene.server.transport.value().decode()
     assert written.index("internal-server-error") < written.index("</stream:stream>")
     assert "id='o1'" in written
 
 
 def test_closing_without_the_server():
-    """A server that does not end its stream is not waited for long."""
+    """A server that does not end its stream is not waited for long, whether it fed us or not."""
+    for hosts in ([], [JULIET]):
+        scene = Scene()
+        if hosts:
+            scene.server.snapshot(*hosts)
+        scene.component.close()
+        scene.house.passes(1)
+        scene.house.passes(2)
+        assert scene.server.transport.disconnected
+
+
+def test_closing_as_the_server_vanishes():
+    """A server that is gone is not waited for."""
     scene = Scene()
-    scene.component.close()
-    scene.house.passes(3)
-    assert scene.server.transport.disconnected
+    scene.server.snapshot(JULIET)
+    closed = scene.component.close()
+    scene.server.loses()
+    assert closed.called
 
 
 def test_closing_while_away():

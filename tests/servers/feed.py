@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from tests.servers.base import COMPONENT, DOMAINS
 from tests.servers.component import Component
 
 NS = "urn:x-archive-crypt:feed:1"
@@ -122,7 +123,22 @@ def _take(component: Component, wanted: Any) -> Deferred[Any]:
     return taken.addCallback(element)
 
 
+async def farewell(component: Component) -> None:
+    """Announce that the stream ends; the server holds what happens from now on."""
+    for domain in DOMAINS:
+        component.send(f"<message from='{COMPONENT}' to='{domain}'><leave xmlns='{NS}'/></message>")
+        await component.inbox.take(
+            lambda stanza, said=domain: stanza.get("from") == said and _is(stanza, "left")
+        )
+
+
 async def leave(component: Component) -> None:
-    """End the component's stream; the server has noticed when this returns, as it ends its side after that."""
+    """Announce it, and end the component's stream."""
+    await farewell(component)
     component.send("</stream:stream>")
     await component.gone
+
+
+def _is(stanza: Any, name: str) -> bool:
+    found = element(stanza)
+    return found is not None and found.tag == f"{{{NS}}}{name}"

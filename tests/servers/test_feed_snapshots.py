@@ -13,6 +13,7 @@ from tests.servers.feed import (
     NS,
     body,
     copies,
+    farewell,
     leave,
     streams,
     take_copy,
@@ -90,6 +91,38 @@ async def test_held(server, component, account, login):
     for *_, when in held(second):
         assert started - timedelta(milliseconds=2) <= when <= ended
     assert [copy for copy in copies(second) if copy[2] == "last"] == copies(second)[-1:]
+
+
+@ensureDeferred
+async def test_leave(server, component, account, login):
+    """A component that says that it leaves gets nothing more; what happens then is for the next stream, even
+    if this one goes on."""
+    first, juliet = await component(), await login(account("juliet"))
+    juliet.say(juliet.jid, "before")
+    await juliet.message("before")
+    await farewell(first)
+    before = copies(first)
+    juliet.say(juliet.jid, "after")
+    await juliet.message("after")
+    await deferLater(reactor, 1.2)  # ejabberd's module looks for a component every second
+    first.send("</stream:stream>")
+    await first.gone
+    assert [text for _, _, text in before] == ["before"] * 2
+    assert copies(first) == before
+    second = await component()
+    await take_snapshot(second)
+    juliet.say(juliet.jid, "last")
+    await take_copy(second, juliet.jid, "in", "last")
+    assert [text for _, _, text, _ in held(second)] == ["after"] * 2
+
+
+@ensureDeferred
+async def test_leave_forged(server, component, account, login):
+    """Only the component can have its feed held."""
+    first, juliet = await component(), await login(account("juliet"))
+    juliet.send(f"<message to='capulet.lit'><leave xmlns='{NS}'/></message>")
+    juliet.say(juliet.jid, "still here")
+    await take_copy(first, juliet.jid, "in", "still here")
 
 
 @ensureDeferred

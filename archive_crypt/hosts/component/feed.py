@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.words.protocols.jabber.jid import JID, InvalidFormat
 from twisted.words.xish.domish import Element
@@ -64,11 +65,13 @@ class Feed:
         self._published = published
         #: Streams that a snapshot has not named yet; None outside of one.
         self._unseen: set[JID] | None = None
-        self._readers = {
+        self._leaving: Deferred[None] | None = None
+        self._readers: dict[str, Callable[[Element], None]] = {
             "copy": self._copy,
             "stream": self._stream,
             "snapshot": self._snapshot,
             "published": self._node,
+            "left": self._left,
         }
 
     @property
@@ -81,6 +84,24 @@ class Feed:
         self.present = False
         self.privilege = ""
         self._unseen = None
+        self._left()
+
+    def leave(self, say: Callable[[Element], object]) -> Deferred[None]:
+        """Have the server hold what happens from now on; fires when nothing more comes. `say` sends it."""
+        if not self.present:
+            return succeed(None)
+        leaving: Deferred[None] = Deferred()
+        self._leaving = leaving
+        message = Element((None, "message"))
+        message["to"] = self.domain
+        message.addElement((NS_FEED, "leave"))
+        say(message)
+        return leaving
+
+    def _left(self, _: Element | None = None) -> None:
+        leaving, self._leaving = self._leaving, None
+        if leaving is not None and not leaving.called:
+            leaving.callback(None)
 
     def receive(self, element: Element) -> None:
         """One of the feed's elements.

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.xish.domish import Element
@@ -105,7 +105,10 @@ class Component:
     def close(self) -> Deferred[None]:
         """Leave the server; fires when nothing more comes from it."""
         self._delegation.leave()
-        return self._link.close()
+        return self._link.close(self._leave)
+
+    def _leave(self) -> Deferred[Any]:
+        return DeferredList([feed.leave(self._say) for feed in self._feeds.values()], consumeErrors=True)
 
     # the link
 
@@ -223,6 +226,10 @@ class Component:
             identity["category"], identity["type"], identity["name"] = "component", "archive", "archive_crypt"
             query.addElement("feature")["var"] = NS_DISCO_INFO
         self._link.send(answer)
+
+    def _say(self, stanza: Element) -> None:
+        stanza["from"] = self._jid
+        self._link.send(stanza)
 
     def _refuse(self, stanza: Element, condition: str) -> None:
         """Only iqs are answered: an error to a message could travel in circles."""

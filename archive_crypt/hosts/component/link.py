@@ -8,7 +8,7 @@ What is said over it is host.py's.
 from __future__ import annotations
 
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from twisted.application.internet import backoffPolicy
@@ -31,9 +31,10 @@ from archive_crypt.hosts.component.elements import ElementStream
 #: Seconds between tries, growing; soon at first, as a restart of either side is over in a moment.
 _PAUSE = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6, jitter=lambda: 0.0)
 #: Seconds that a server has to authenticate us; that a connection must hold for the next to be made at once;
-#: and that the server has to take leave.
+#: that the server has to hold back what comes, before we leave; and to take leave itself.
 _PATIENCE = 10.0
 _LASTING = 10.0
+_FAREWELL = 1.0
 _LINGER = 2.0
 #: Octets of a stanza that every server takes: a longer one ends the stream (Prosody: 512 KiB).
 _LONGEST = 500_000
@@ -169,14 +170,16 @@ class Link:
         """Connect, now and whenever the connection is lost."""
         self._running = self._run()
 
-    def close(self) -> Deferred[None]:
-        """Connect no more; fires when the connection is closed."""
+    def close(self, farewell: Callable[[], Deferred[Any]]) -> Deferred[None]:
+        """Connect no more; fires when the connection is closed. If there is one, it is kept until what
+        `farewell` returns fires, or the server has had its time for that."""
         self._closing = True
         if self._waiting is not None:
             self._waiting.cancel()
         if self._stream is not None:
             self.resume()
-            self._stream.leave(self._reactor)
+            stream, said = self._stream, farewell().addTimeout(_FAREWELL, self._reactor)
+            said.addBoth(lambda _: stream.leave(self._reactor))
         return succeed(None) if self._running is None else follow(self._running)
 
     def send(self, stanza: Element) -> bool:
