@@ -19,7 +19,8 @@ from archive_crypt.tap import ArchiveService
 from tests.kit import key_info
 
 DOMAIN = "localhost"
-USERS = {"romeo": "romeo", "juliet": "juliet", "nurse": "nurse"}
+#: Everybody's password.
+USERS = {"romeo": "Kyd-1592", "juliet": "Kyd-1594", "nurse": "Kyd-1597"}
 #: Seconds until a test that waits for something in vain fails.
 PATIENCE = 20
 
