@@ -11,6 +11,8 @@ from textwrap import indent
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from archive_crypt.core.dialect import DIALECTS
@@ -116,11 +118,20 @@ async def test_check_and_serve(serve, command, login, tmp_path):
             await deferToThread(service.wait_for, f"{domain} is fed by ")
         user = await login("juliet@capulet.lit", at=server)
         for place in ("capulet.lit", user.bare):
-            info = await user.ask(f"<query xmlns='{_DISCO}'/>", to=place)
-            announced = {feature.get("var") for feature in info.iter(f"{{{_DISCO}}}feature")}
-            assert {dialect.feature("auto") for dialect in DIALECTS.values()} <= announced
+            await _announces(user, place, {dialect.feature("auto") for dialect in DIALECTS.values()})
     finally:
         await deferToThread(service.stop)
+
+
+async def _announces(user, place, wanted):
+    """The server asks a new component what it is to announce: nobody is told when it has been answered."""
+    for _ in range(100):
+        info = await user.ask(f"<query xmlns='{_DISCO}'/>", to=place)
+        announced = {feature.get("var") for feature in info.iter(f"{{{_DISCO}}}feature")}
+        if wanted <= announced:
+            return
+        await deferLater(reactor, 0.1)
+    raise AssertionError(f"{place} announces nothing but {announced}")
 
 
 async def _findings(command):
