@@ -1,7 +1,8 @@
 """Which test proves which clause: ``python -m tests.conformance`` writes tests/CONFORMANCE.rst, prints
 the totals, and fails if a server's MUST is not proved.
 
-Dialogues name their clauses in a line of their own, Python tests in a ``clause`` mark.
+Dialogues name their clauses in a line of their own, Python tests in a ``clause`` mark. What is in tests/reader
+proves what a clause asks of clients; all else what it asks of servers.
 """
 
 import ast
@@ -20,10 +21,16 @@ HEAD = """\
 Conformance
 ===========
 
-Every clause for servers in XEP-0136 (0.13 and 1.3.1), XEP-0241 and XEP-0059, and of our own for what
-they leave open (INT, D218, D374); and the tests that prove it. V, T and F are the three archive namespaces: ``http://www.xmpp.org/extensions/xep-0136.html#ns``,
+Every clause in XEP-0136 (0.13 and 1.3.1), XEP-0241 and XEP-0059, and of our own for what they leave open (INT,
+D218, D374, SDK), for servers and for clients; and the tests that prove it. V, T and F are the three archive namespaces: ``http://www.xmpp.org/extensions/xep-0136.html#ns``,
 ``urn:xmpp:tmp:archive`` and ``urn:xmpp:archive``. Written by ``python -m tests.conformance``;
 ``tests/test_conformance.py`` holds it to the tests.
+
+"""
+
+SECTION = """\
+{title}
+{line}
 
 {totals}
 
@@ -38,12 +45,15 @@ they leave open (INT, D218, D374); and the tests that prove it. V, T and F are t
      - Proved by
 """
 
+SIDES = {"S": "Servers", "C": "Clients"}
+
 
 @dataclass
 class Clause:
     """One clause, and by which test it is proved in which dialects."""
 
     name: str
+    who: str
     strength: str
     dialects: str
     text: str
@@ -78,7 +88,7 @@ def clauses():
     proofs = _proofs()
     with (TESTS / "clauses.tsv").open() as table:
         rows = list(csv.reader(table, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
-    known = [Clause(*row, proofs.pop(row[0], [])) for row in rows]
+    known = [Clause(*row, proofs.pop((row[1], row[0]), [])) for row in rows]
     assert not proofs, f"proved, but not in clauses.tsv: {sorted(proofs)}"
     return known
 
@@ -86,7 +96,15 @@ def clauses():
 def document():
     """The text of CONFORMANCE.rst."""
     every = clauses()
-    return HEAD.format(totals="\n".join(f"* {line}" for line in totals(every))) + "".join(map(_entry, every))
+    return "\n".join([HEAD.rstrip() + "\n", *(_section(side, every) for side in SIDES)])
+
+
+def _section(side, every):
+    some = [clause for clause in every if clause.who == side]
+    title = SIDES[side]
+    lines = "\n".join(f"* {line}" for line in totals(some))
+    head = SECTION.format(title=title, line="-" * len(title), totals=lines)
+    return head + "".join(map(_entry, some))
 
 
 def totals(every):
@@ -116,13 +134,14 @@ def _proofs():
     found = defaultdict(list)
     for dialogue in read_all():
         for name in dialogue.clauses:
-            found[name].append(
+            found["S", name].append(
                 (f"dialogues/{dialogue.file}.txt: {dialogue.title}", "".join(dialogue.dialects))
             )
     for path in sorted(TESTS.rglob("test_*.py")):
+        who = "C" if path.is_relative_to(TESTS / "reader") else "S"
         for function, names in _marked(path):
             for name in names:
-                found[name].append((f"{path.relative_to(TESTS)}: {function}", "VTF"))
+                found[who, name].append((f"{path.relative_to(TESTS)}: {function}", "VTF"))
     return found
 
 
@@ -138,11 +157,15 @@ def main():
     """Write the document, say how far we are; 1 if a server's MUST is not proved."""
     DOCUMENT.write_text(document())
     every = clauses()
-    print("\n".join(totals(every)))
+    for side, title in SIDES.items():
+        print("\n".join([f"{title}:", *totals([clause for clause in every if clause.who == side])]))
     open_ = [clause for clause in every if not clause.proved]
     for clause in open_:
-        print(f"{clause.name} ({clause.strength}, {''.join(clause.missing)}): {clause.why_not or 'no test'}")
-    return int(any(clause.binding for clause in open_))
+        side = SIDES[clause.who].lower()
+        print(
+            f"{clause.name} ({side}, {clause.strength}, {''.join(clause.missing)}): {clause.why_not or 'no test'}"
+        )
+    return int(any(clause.binding and clause.who == "S" for clause in open_))
 
 
 if __name__ == "__main__":

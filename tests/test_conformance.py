@@ -4,8 +4,10 @@ import pytest
 
 from tests.conformance import DOCUMENT, clauses, document
 
+SERVERS = [clause for clause in clauses() if clause.who == "S"]
 
-@pytest.mark.parametrize("clause", clauses(), ids=lambda clause: clause.name)
+
+@pytest.mark.parametrize("clause", SERVERS, ids=lambda clause: clause.name)
 def test_every_clause_is_proved(clause):
     """A clause has a test in each of its dialects, or, if it is not binding, says why not."""
     assert clause.proved or (clause.why_not and not clause.binding), f"{clause.text} ({clause.missing})"
