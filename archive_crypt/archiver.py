@@ -44,7 +44,6 @@ from archive_crypt.owners import REQUIRED, Owner
 from archive_crypt.recorder import MOST_SECONDS, Copy, Listener, Recorder
 from archive_crypt.silence import Silence
 from archive_crypt.store.interfaces import OwnerState, Prolong, Remove, SetAuto, SetPublished
-from archive_crypt.store.writer import MOST_WAITING
 from archive_crypt.switching import Switching
 from archive_crypt.wishes import Wishes
 from archive_crypt.works import Arrival, Conversation, Works
@@ -52,8 +51,7 @@ from archive_crypt.works import Arrival, Conversation, Works
 #: Seconds between tries to load a stream's setting while the database is away, growing: all streams may wait.
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 
-#: Octets unwritten, and streams whose setting is not loaded, that are enough for now.
-_MUCH_UNWRITTEN = MOST_WAITING // 2
+#: Streams whose setting is not loaded that are enough for now.
 _MANY_LOADING = 2000
 
 #: Seconds after which a client that has not asked for preferences is warned (XEP-0136 7.1).
@@ -99,7 +97,7 @@ class Archiver:
     @property
     def load(self) -> float:
         """How much waits to be written or loaded. From 1 on, a host that can should bring nothing more."""
-        return max(self._works.writer.octets / _MUCH_UNWRITTEN, self._loading / _MANY_LOADING)
+        return max(self._works.writer.load, self._loading / _MANY_LOADING)
 
     def stream_opened(self, jid: JID, *, known: bool = False) -> Deferred[None]:
         """A client stream was bound to the full JID `jid`; fires when its setting is loaded, or late.
@@ -191,7 +189,7 @@ class Archiver:
     def close(self, seconds: float = 10.0) -> Generator[Deferred[Any], Any, int]:
         """Close what is open, destroy all data keys, wait at most `seconds` for what is unwritten.
 
-        Fires with the number of changes that could not be written.
+        Fires with the number of changes that could neither be written nor spooled.
         """
         for owner in self._owners.values():
             owner.conversations.stop()
@@ -205,6 +203,7 @@ class Archiver:
         yield self._works.writer.drained()
         if limit.active():
             limit.cancel()
+        yield self._works.writer.abandon()  # there is nothing left to be given up
         self._works.keyring.close()
         return self._works.writer.lost
 

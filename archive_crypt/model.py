@@ -235,6 +235,16 @@ class Window:
     index: int | None = None
 
 
+class Mark(NamedTuple):
+    """What lets a batch of changes be made once, whoever tries it again and when: a number kept with what
+    it made. Each spool counts two lines: its "records", up to the last of the batch, and the "batches" that
+    its process writes past it."""
+
+    spool: str
+    line: Literal["batches", "records"]
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class Modes:
     """What is wanted of conversations (XEP-0136 3.2). `expire`: seconds, or None."""

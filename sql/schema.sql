@@ -162,6 +162,15 @@ CREATE TABLE preference_method (
     PRIMARY KEY (owner, type)
 );
 
+-- How far the spools of sealed changes have come, each of one process: which of its records are in the tables
+-- above, and which of the batches that this process wrote itself. Set in the transaction that it tells of, so
+-- that none is made twice.
+CREATE TABLE spool (
+    id uuid PRIMARY KEY,
+    records bigint NOT NULL DEFAULT 0,
+    batches bigint NOT NULL DEFAULT 0
+);
+
 -- The public keys the user publishes (XEP-0189), as last seen.
 CREATE TABLE published_key (
     owner bigint NOT NULL REFERENCES owner ON DELETE CASCADE,

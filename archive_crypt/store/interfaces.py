@@ -21,6 +21,7 @@ from archive_crypt.model import (
     Item,
     Link,
     LinkName,
+    Mark,
     Micros,
     Modes,
     Page,
@@ -277,6 +278,7 @@ Change = (
     | Prolong
 )
 
+
 #: What became of a change: a value if its class says so, else None; or why it alone was not made.
 Outcome = Collection | Preferences | int | ArchiveError | None
 
@@ -326,13 +328,24 @@ class Storage(Protocol):
     def uncertain(self) -> bool:
         """Whether what the last `apply` failed with leaves open if its changes were made."""
 
-    def apply(self, changes: Sequence[Change], again: bool = False) -> Deferred[list[Outcome]]:
+    def apply(
+        self, changes: Sequence[Change], again: bool = False, mark: Mark | None = None
+    ) -> Deferred[list[Outcome]]:
         """Make all of `changes` durable, in order, or none of them; what became of each.
 
         An ArchiveError among the outcomes says that this change alone was not made, for a reason
         that its class gives. `again`: the very changes of the last call, which failed, but may
-        have been made (a COMMIT whose answer was lost); then they are not made twice.
+        have been made (a COMMIT whose answer was lost); then they are not made twice. `mark`: nor are they
+        if this line has come so far already, by whatever process; what became of them then, unless
+        the last call had them, is None.
         """
+
+    def marks(self, spool: str) -> Deferred[tuple[int, int]]:
+        """How far the batches and the records of a spool have come, once nothing of them is on its way any
+        more."""
+
+    def interrupt(self) -> None:
+        """Have whatever runs fail at once, as if the database had gone away: for an end that cannot wait."""
 
     def state(self, owner: str) -> Deferred[OwnerState]:
         """What outlives the streams of an owner; OwnerState() for one nobody knows."""

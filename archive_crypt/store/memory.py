@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from archive_crypt.model import (
     Collection,
     EncryptedKey,
     Item,
+    Mark,
     Micros,
     Page,
     PlainItem,
@@ -47,18 +49,27 @@ class MemoryStorage:
         self.failing: Exception | None = None
         self._now = now
         self._owners: dict[str, Owned] = {}
+        self._marks = Counter[tuple[str, str]]()
         self._last: tuple[list[Change], list[Outcome]] | None = None
 
     @property
     def uncertain(self) -> bool:
         return False
 
-    def apply(self, changes: Sequence[Change], again: bool = False) -> Deferred[list[Outcome]]:
+    def apply(
+        self, changes: Sequence[Change], again: bool = False, mark: Mark | None = None
+    ) -> Deferred[list[Outcome]]:
         if again and self._last is not None and self._last[0] == list(changes):
             last = self._last
             return self._run(lambda: list(last[1]))
         self._last = None  # nothing was made by what fails now
-        return self._run(self._apply, changes)
+        return self._run(self._apply, changes, mark)
+
+    def marks(self, spool: str) -> Deferred[tuple[int, int]]:
+        return self._run(lambda: (self._marks["batches", spool], self._marks["records", spool]))
+
+    def interrupt(self) -> None:
+        pass
 
     def state(self, owner: str) -> Deferred[OwnerState]:
         return self._run(lambda: self._owned(owner).state)
@@ -102,11 +113,15 @@ class MemoryStorage:
     def _owned(self, owner: str) -> Owned:
         return self._owners.get(owner, Owned())
 
-    def _apply(self, changes: Sequence[Change]) -> list[Outcome]:
+    def _apply(self, changes: Sequence[Change], mark: Mark | None) -> list[Outcome]:
+        if mark is not None and self._marks[mark.line, mark.spool] >= mark.number:
+            return [None] * len(changes)
         now = self._now()
         work = {jid: self._owned(jid).copy(now) for jid in {change.owner for change in changes}}
         outcomes = [make(work[change.owner], change) for change in changes]
         self._owners.update(work)
+        if mark is not None:
+            self._marks[mark.line, mark.spool] = mark.number
         self._last = (list(changes), list(outcomes))
         return outcomes
 

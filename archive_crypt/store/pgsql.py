@@ -7,7 +7,10 @@ Reads run in a pool of their own, read-only and on one snapshot each.
 from __future__ import annotations
 
 import itertools
+import os
+import socket
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,8 +22,8 @@ from twisted.python.failure import Failure
 
 from archive_crypt.deferreds import follow
 from archive_crypt.errors import ArchiveError, StorageRefused, StorageUnavailable
-from archive_crypt.model import Collection, Micros, Page, PlainItem, Preferences, Window, WrappedKey
-from archive_crypt.store import reads, removals, settled
+from archive_crypt.model import Collection, Mark, Micros, Page, PlainItem, Preferences, Window, WrappedKey
+from archive_crypt.store import marks, reads, removals, settled
 from archive_crypt.store.gathered import States
 from archive_crypt.store.interfaces import (
     Change,
@@ -46,10 +49,11 @@ _ALIVE = {
     "tcp_user_timeout": 30_000,
 }
 
-#: Failures that a second try may heal: the connection, serialization, deadlock, resources. A
-#: statement that took too long (57014) would take as long again.
+#: Failures that a second try may heal: the connection, serialization, deadlock, resources; a standby,
+#: that takes no changes (25006). A statement that took too long (57014) takes as long again, unless the
+#: database had been stopped.
 _PASSING_CLASSES = ("08", "40", "53", "57", "58")
-_TOO_LONG = "57014"
+_TOO_LONG, _READ_ONLY = "57014", "25006"
 
 
 class _Connection(adbapi.Connection):
@@ -98,11 +102,25 @@ class PgStorage:
         self._readers.close()
         self._sweeper.close()
 
-    def apply(self, changes: Sequence[Change], again: bool = False) -> Deferred[list[Outcome]]:
+    def apply(
+        self, changes: Sequence[Change], again: bool = False, mark: Mark | None = None
+    ) -> Deferred[list[Outcome]]:
         if not again:
             self._rows.begin()
-        d: Deferred[list[Outcome]] = self._run(self._writer, self._rows.apply, changes, again)
+        # What was acknowledged is tried for as long as it takes, anything else twice.
+        patient = not again or (mark is not None and mark.line == "records")
+        d: Deferred[list[Outcome]] = self._run(
+            self._writer, self._rows.apply, changes, again, mark, patient=patient
+        )
         return d.addErrback(self._failed)
+
+    def marks(self, spool: str) -> Deferred[tuple[int, int]]:
+        return self._run(self._writer, marks.read, spool)
+
+    def interrupt(self) -> None:
+        for pool in (self._writer, self._readers, self._sweeper):
+            for connection in list(pool.connections.values()):
+                _break(connection)
 
     def state(self, owner: str) -> Deferred[OwnerState]:
         return self._states.get(owner)
@@ -171,16 +189,17 @@ class PgStorage:
         self._rows.failed()
         return failure
 
-    def _run(self, pool: Any, twin: Callable[..., T], *args: Any) -> Deferred[T]:
+    def _run(self, pool: Any, twin: Callable[..., T], *args: Any, patient: bool = False) -> Deferred[T]:
         d: Deferred[T] = pool.runInteraction(twin, *args)
-        return d.addErrback(self._translate)
+        return d.addErrback(self._translate, patient)
 
-    def _translate(self, failure: Failure) -> Failure:
-        """One of our errors instead of the driver's, whose text can quote the row it refused."""
+    def _translate(self, failure: Failure, patient: bool = False) -> Failure:
+        """One of our errors instead of the driver's, whose text can quote the row it refused. `patient`:
+        what took too long may be tried again."""
         error: Any = failure.value
         if isinstance(error, ArchiveError):
             return failure
-        if _may_pass(error):
+        if _may_pass(error) or (patient and getattr(error, "pgcode", None) == _TOO_LONG):
             self.log.warn("the database is unavailable: {kind}", kind=_kind(error))
             raise StorageUnavailable from None
         self.log.error("the database refused a change: {kind}", kind=_kind(error))
@@ -221,7 +240,15 @@ def _may_pass(error: Any) -> bool:
         return False
     if error.pgcode is None:  # no answer from the server at all
         return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
-    return error.pgcode != _TOO_LONG and error.pgcode[:2] in _PASSING_CLASSES
+    if error.pgcode in (_TOO_LONG, _READ_ONLY):
+        return bool(error.pgcode == _READ_ONLY)
+    return error.pgcode[:2] in _PASSING_CLASSES
+
+
+def _break(connection: Any) -> None:
+    """Shut the socket beneath a connection that another thread waits for."""
+    with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(connection.fileno())) as beneath:
+        beneath.shutdown(socket.SHUT_RDWR)
 
 
 def _kind(error: Any) -> str:

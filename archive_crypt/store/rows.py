@@ -16,8 +16,8 @@ from psycopg2.extras import execute_values
 
 from archive_crypt.core import preferences as wishes
 from archive_crypt.errors import ArchiveError, CollectionGone, StorageRefused, StorageUnavailable, Withheld
-from archive_crypt.model import MILLISECOND, SECOND, Micros, PlainItem, Preferences, SealedItem
-from archive_crypt.store import removals, settled, sql, uploads
+from archive_crypt.model import MILLISECOND, SECOND, Mark, Micros, PlainItem, Preferences, SealedItem
+from archive_crypt.store import marks, removals, settled, sql, uploads
 from archive_crypt.store.interfaces import (
     AddKeys,
     Append,
@@ -80,10 +80,15 @@ class Rows:
         """A batch is rolled back, perhaps: its data keys may get other numbers."""
         self._numbers.clear()
 
-    def apply(self, cursor: Any, changes: Sequence[Change], again: bool) -> list[Outcome]:
+    def apply(
+        self, cursor: Any, changes: Sequence[Change], again: bool, mark: Mark | None = None
+    ) -> list[Outcome]:
         """Make all of `changes`, in order. `again`: the last ones, which may have been committed."""
         if not again:
             self._last = None
+        if mark is not None:
+            if not marks.advance(cursor, mark):
+                return [None] * len(changes) if self._last is None else self._last[1]
         elif self._last is not None and _committed(cursor, self._last[0]):
             return self._last[1]
         owners, transaction = sql.lock(cursor, {change.owner for change in changes})

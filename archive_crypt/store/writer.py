@@ -1,14 +1,15 @@
 """Group commit: all changes of all owners in one line, a transaction at a time.
 
 While one transaction runs, the next gathers: batches form by themselves. What waits here of a
-sealed collection is ciphertext; what waits of others is bounded like it, and never on disk.
+sealed collection is ciphertext, and with a spool it waits on disk when the database is away or slow; what
+waits of others is bounded like it, and never on disk.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
@@ -16,20 +17,10 @@ from twisted.logger import Logger
 
 from archive_crypt.deferreds import follow
 from archive_crypt.errors import ArchiveBusy, StorageUnavailable
-from archive_crypt.model import Item, SealedItem
-from archive_crypt.store.interfaces import (
-    Append,
-    Change,
-    DeleteKeys,
-    Open,
-    Outcome,
-    Remove,
-    Reseal,
-    Save,
-    SetAuto,
-    SetPreferences,
-    Storage,
-)
+from archive_crypt.model import Mark
+from archive_crypt.store.entries import REQUESTS, Entry
+from archive_crypt.store.interfaces import Change, Outcome, Storage
+from archive_crypt.store.spooling import Spooling
 
 #: Changes and octets of one transaction at most. More owners share one COMMIT in a larger batch;
 #: beyond this size nothing is gained and the others wait longer.
@@ -42,88 +33,83 @@ MOST_WAITING = 64 * 1024 * 1024
 #: Seconds before a batch is tried again, growing to the last.
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 
-#: Octets a waiting change takes besides its content, roughly.
-_OVERHEAD = 512
+#: Seconds that a transaction may take, and the part of what may wait that does, before the spool helps.
+_SLOW = 1.0
+_MUCH = 4
 
-
-#: What a client waits for: told that the database is away, it can ask again.
-_REQUESTS = (Save, Remove, DeleteKeys, SetPreferences, SetAuto)
-
-
-class _Entry:
-    """A change that waits, and who waits for it."""
-
-    __slots__ = ("change", "done", "size", "waiters")
-
-    def __init__(self, change: Change) -> None:
-        self.change = change
-        self.size = _OVERHEAD + _content_size(change)
-        self.done: Deferred[Any] = Deferred()
-        self.waiters: list[Deferred[None]] = []
-
-    def settle(self, outcome: Outcome | Exception) -> None:
-        """Tell the submitter what became of the change, and the others that it is settled."""
-        if isinstance(outcome, Exception):
-            self.done.errback(outcome)
-        else:
-            self.done.callback(outcome)
-        if self.waiters:
-            self.release(None)
-
-    def release(self, error: Exception | None) -> None:
-        """Let those go who wait for this change to be settled."""
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            waiter.callback(None) if error is None else waiter.errback(error)
+#: Seconds before a spool that is full is tried again; before all that waits is looked through again.
+_FULL_PAUSE = 1.0
+_MUCH_PAUSE = 0.05
 
 
 class Writer:
     """Writes changes to `storage` in the order they were submitted.
 
-    `clock`: an IReactorTime, for the pauses before another try.
+    `clock`: an IReactorTime, for the pauses before another try. `spooling`: where what is sealed waits while
+    the database does not take it; None: only here.
     """
 
     log = Logger()
 
-    def __init__(self, storage: Storage, clock: Any, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(
+        self, storage: Storage, clock: Any, most_waiting: int = MOST_WAITING, spooling: Spooling | None = None
+    ) -> None:
         self.octets = 0  #: octets that wait now
         self.parked = 0  #: changes that the database refused for good
         self.lost = 0  #: changes that were given up
         self.unavailable = False  #: whether the database was away at the last tries
+        self.spooling = spooling
         self._storage = storage
         self._clock = clock
         self._most_waiting = most_waiting
-        self._queue: deque[_Entry] = deque()
-        self._batch: list[_Entry] = []
-        self._last: dict[str, _Entry] = {}
+        self._queue: deque[Entry] = deque()
+        self._batch: list[Entry] = []
+        self._flying: list[Entry] = []  # the part of the batch that is tried now
+        self._last: dict[str, Entry] = {}
         self._running: Deferred[None] | None = None
+        self._moving: Deferred[None] | None = None
+        self._drainers: list[Deferred[None]] = []
         self._pause: Deferred[None] | None = None
+        self._applying = self._slow = False
         self._abandoned = False
+        if spooling is not None:
+            self._start()  # an earlier process may have left something
+
+    @property
+    def load(self) -> float:
+        """How full it is: from 1 on it should get nothing more, if that can be helped."""
+        full = self.spooling is not None and self.spooling.full and self._pressed
+        return max(2 * self.octets / self._most_waiting, float(full))
 
     def submit(self, change: Change) -> Deferred[Any]:
-        """A Deferred that fires with the outcome of `change` when it is durable.
+        """A Deferred that fires with the outcome of `change` when it is durable; None when it is in the
+        spool.
 
         Fails with the ArchiveError that is its outcome, or with StorageRefused if the database will
         not have it; no other change suffers.
 
         :raises ArchiveBusy: too much waits already; nothing was taken.
         """
-        entry = _Entry(change)
+        entry = Entry(change)
         if self._abandoned or self.octets + entry.size > self._most_waiting:
             raise ArchiveBusy
         self.octets += entry.size
         self._queue.append(entry)
         self._last[change.owner] = entry
         if self._running is None:
-            self._running = Deferred()
-            self._clock.callLater(0, self._run)
+            self._start()
+        elif self.spooling is not None:
+            self._press()
         return entry.done
 
     def flushed(self, owner: str) -> Deferred[None]:
         """A Deferred that fires when all that `owner` has submitted by now is written or refused.
 
-        Fails with StorageUnavailable when the database is found to be away.
+        Fails with StorageUnavailable when the database is found to be away, and at once if any of it is in
+        the spool.
         """
+        if self.spooling is not None and self.spooling.has(owner):
+            return fail(StorageUnavailable())
         entry = self._last.get(owner)
         if entry is None:
             return succeed(None)
@@ -134,87 +120,180 @@ class Writer:
         return waiter
 
     def drained(self) -> Deferred[None]:
-        """A Deferred that fires when nothing waits any more."""
-        return succeed(None) if self._running is None else follow(self._running)
+        """A Deferred that fires when nothing waits here any more, nor in the spool, unless the database does
+        not take it."""
+        waiter: Deferred[None] = Deferred()
+        self._drainers.append(waiter)
+        self._tell_drainers()
+        return waiter
 
-    def abandon(self) -> None:
-        """Give up what waits, for a shutdown that cannot wait longer; `lost` says how much that is.
+    @inlineCallbacks
+    def abandon(self) -> Generator[Deferred[Any], Any, None]:
+        """Give up what waits and cannot be spooled, for a shutdown that cannot wait longer; `lost` says how
+        much that is. Fires when nothing is done any more.
 
         What a running transaction holds may be written all the same.
         """
         self._abandoned = True
-        waiting = list(self._queue)
+        if self.spooling is not None:
+            self.spooling.stop()
+            yield self._moved()
+        waiting = [*self._queue, *(self.spooling.held() if self.spooling is not None else ())]
         self._queue.clear()
-        self.lost = len(self._batch) + len(waiting)
+        if self.spooling is not None:
+            self.spooling.drop(waiting)
+        self.lost += sum(not entry.settled for entry in (*self._batch, *waiting))
         self._fail(waiting, StorageUnavailable())
         if self._pause is not None:
             self._pause.callback(None)
+        if self._applying:
+            self._storage.interrupt()
+        if self._running is not None:
+            yield follow(self._running)
+
+    # The line to the database.
+
+    def _start(self) -> None:
+        self._running = Deferred()
+        self._clock.callLater(0, self._run)
 
     @inlineCallbacks
     def _run(self) -> Generator[Deferred[Any], Any, None]:
-        while self._queue:
-            self._batch = self._gather()
-            yield self._commit(self._batch)
-            self._batch = []
+        while self._queue or (self.spooling is not None and self.spooling.behind):
+            try:
+                if self.spooling is not None:
+                    yield self._replay(self.spooling)
+                self._batch = self._gather()
+                if self._batch:
+                    yield self._commit(self._batch)
+            except StorageUnavailable as error:  # and there is no more time
+                self._fail(self._batch, error)
+                break
+            finally:
+                self._batch = []
         running, self._running = self._running, None
         if running is not None:
             running.callback(None)
+        self._tell_drainers()
 
-    def _gather(self) -> list[_Entry]:
-        batch: list[_Entry] = []
+    @inlineCallbacks
+    def _replay(self, spooling: Spooling) -> Generator[Deferred[Any], Any, None]:
+        """Write what the spool has, a batch of it; then whom it held back may go on."""
+        if self._abandoned:
+            raise StorageUnavailable
+        if not spooling.attached:
+            yield spooling.attach(self._storage, self._patiently)
+        yield spooling.replay(self._storage, self._patiently)
+        self._queue.extendleft(reversed(spooling.released()))
+
+    def _gather(self) -> list[Entry]:
+        batch: list[Entry] = []
         octets = 0
         while self._queue and len(batch) < MOST_CHANGES and octets < MOST_OCTETS:
             entry = self._queue.popleft()
+            if self.spooling is not None and self.spooling.holds(entry):
+                continue
             octets += entry.size
             batch.append(entry)
         return batch
 
     @inlineCallbacks
-    def _commit(self, batch: list[_Entry]) -> Generator[Deferred[Any], Any, None]:
+    def _commit(self, batch: list[Entry]) -> Generator[Deferred[Any], Any, None]:
         """Write a batch; one that is refused is halved until the offender stands alone."""
+        self._flying = batch
+        mark = None if self.spooling is None else self.spooling.next_mark()
         try:
-            outcomes = yield self._persist(batch)
+            outcomes = yield self._persist(batch, mark)
+        except StorageUnavailable as error:
+            self._fail(batch, error)
         except Exception as refusal:  # noqa: BLE001 - whatever it is, the line must go on
-            if len(batch) <= 1 or isinstance(refusal, StorageUnavailable):
-                self._fail(batch, refusal)
+            yield self._decided(made=False)
+            rest = [entry for entry in batch if not entry.settled]
+            if len(rest) <= 1:
+                self._fail(rest, refusal)
                 return
-            for half in _halves(batch):
+            for half in _halves(rest):
                 yield self._commit(half)
         else:
+            yield self._decided(made=True)
             self._settle(batch, outcomes)
 
-    @inlineCallbacks
-    def _persist(self, batch: list[_Entry]) -> Generator[Deferred[Any], Any, list[Outcome]]:
+    def _persist(self, batch: list[Entry], mark: Mark | None) -> Deferred[list[Outcome]]:
         """Have a batch applied, waiting for the database as long as it takes. Requests do not wait:
         they are taken out of it, and fail."""
-        for tries in itertools.count():
+        more = {} if mark is None else {"mark": mark}
+
+        def attempt(again: bool) -> Deferred[list[Outcome]]:
             if not batch:
-                return []
+                return succeed([])
+            return self._storage.apply([entry.change for entry in batch], again=again, **more)
+
+        return self._patiently(attempt)
+
+    def _decided(self, *, made: bool) -> Deferred[None]:
+        """What became of a batch is known; fires when copies of it in the spool are no longer in doubt."""
+        self._flying = []
+        return succeed(None) if self.spooling is None else self.spooling.decide(made=made)
+
+    @inlineCallbacks
+    def _patiently(self, attempt: Callable[[bool], Deferred[Any]]) -> Generator[Deferred[Any], Any, Any]:
+        """Try something until the database is there; `attempt` is told whether it was tried before.
+
+        :raises StorageUnavailable: it is not, and there is no more time.
+        """
+        for tries in itertools.count():
             try:
-                outcomes = yield self._storage.apply([entry.change for entry in batch], again=tries > 0)
+                result = yield self._watched(attempt(tries > 0))
             except StorageUnavailable:
                 if self._abandoned:
                     raise
                 if tries:  # the first may be a deadlock: the second try is quick
-                    self._declare_unavailable(batch)
+                    self._declare_unavailable()
                 yield self._wait(_PAUSES[min(tries, len(_PAUSES) - 1)])
+                if self._abandoned:
+                    raise
             else:
                 self.unavailable = False
-                return list(outcomes)
+                return result
         raise AssertionError("unreachable")
 
-    def _declare_unavailable(self, batch: list[_Entry]) -> None:
+    def _watched(self, attempt: Deferred[Any]) -> Deferred[Any]:
+        """The same, noticed if it takes long."""
+        self._applying = True
+        slow = self._clock.callLater(_SLOW, self._find_slow) if self.spooling is not None else None
+
+        def over(result: Any) -> Any:
+            self._applying = self._slow = False
+            if slow is not None and slow.active():
+                slow.cancel()
+            return result
+
+        return attempt.addBoth(over)
+
+    def _find_slow(self) -> None:
+        self._slow = True
+        self._press()
+        self._tell_drainers()
+
+    def _declare_unavailable(self) -> None:
         self.unavailable = True
-        for entry in (*self._batch, *self._queue):
+        held = self.spooling.held() if self.spooling is not None else []
+        waiting = [*self._queue, *held]
+        for entry in (*self._batch, *waiting):
             entry.release(StorageUnavailable())
-        requests = [entry for entry in self._queue if isinstance(entry.change, _REQUESTS)]
-        for entry in requests:
-            self._queue.remove(entry)
+        requests = [entry for entry in waiting if isinstance(entry.change, REQUESTS)]
+        if requests:
+            gone = {id(entry) for entry in requests}
+            self._queue = deque(entry for entry in self._queue if id(entry) not in gone)
+            if self.spooling is not None:
+                self.spooling.drop(requests)
         if not self._storage.uncertain:  # else they may have been made, and must not be said not to be
-            mine = [entry for entry in batch if isinstance(entry.change, _REQUESTS)]
-            batch[:] = [entry for entry in batch if entry not in mine]
+            mine = [entry for entry in self._flying if isinstance(entry.change, REQUESTS)]
+            self._flying[:] = [entry for entry in self._flying if entry not in mine]
             requests = mine + requests
         self._settle(requests, [StorageUnavailable()] * len(requests))
+        self._press()
+        self._tell_drainers()
 
     def _wait(self, seconds: float) -> Deferred[None]:
         """A pause that `abandon` ends."""
@@ -229,21 +308,67 @@ class Writer:
 
         return pause.addCallback(over)
 
-    def _fail(self, batch: Sequence[_Entry], error: Exception) -> None:
-        if batch:
-            self.parked += 0 if self._abandoned else len(batch)
-            self.log.error("{n} change(s) not written: {kind}", n=len(batch), kind=type(error).__name__)
-        self._settle(batch, [error] * len(batch))
+    # The way into the spool.
 
-    def _settle(self, batch: Sequence[_Entry], outcomes: Sequence[Outcome | Exception]) -> None:
+    @property
+    def _pressed(self) -> bool:
+        """Whether what is sealed should not wait for the database."""
+        return self.unavailable or self._slow or self._abandoned or self.octets > self._most_waiting // _MUCH
+
+    def _press(self) -> None:
+        """Have the spool take what it can, if that is needed."""
+        if self.spooling is not None and self._moving is None and self._pressed:
+            self._moving = Deferred()
+            at_once = self.unavailable or self._slow or self._abandoned
+            pause = _FULL_PAUSE if self.spooling.full else 0 if at_once else _MUCH_PAUSE
+            self._clock.callLater(pause, self._move, self.spooling)
+
+    def _moved(self) -> Deferred[None]:
+        """Fires when what can be spooled is."""
+        self._press()
+        return succeed(None) if self._moving is None else follow(self._moving)
+
+    @inlineCallbacks
+    def _move(self, spooling: Spooling) -> Generator[Deferred[Any], Any, None]:
+        while self._pressed:
+            some = spooling.take(self._queue, self._batch, self._flying)
+            if not some or not (yield spooling.keep(some)):
+                break
+            self._settle(some.entries, [None] * len(some.entries))
+        moving, self._moving = self._moving, None
+        if moving is not None:
+            moving.callback(None)
+        if spooling.full and not self._abandoned:
+            self._press()
+        self._tell_drainers()
+
+    # What became of changes.
+
+    def _fail(self, batch: Iterable[Entry], error: Exception) -> None:
+        failed = [entry for entry in batch if not entry.settled]
+        if failed:
+            self.parked += 0 if self._abandoned else len(failed)
+            self.log.error("{n} change(s) not written: {kind}", n=len(failed), kind=type(error).__name__)
+        self._settle(failed, [error] * len(failed))
+
+    def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome | Exception]) -> None:
         for entry, outcome in zip(batch, outcomes, strict=True):
+            if entry.settled:  # it was spooled meanwhile
+                continue
             self.octets -= entry.size
             if self._last.get(entry.change.owner) is entry:
                 del self._last[entry.change.owner]
             entry.settle(outcome)
 
+    def _tell_drainers(self) -> None:
+        away = self.spooling is not None and (self.unavailable or self._slow)
+        if self._running is None or (away and not self.octets):
+            drainers, self._drainers = self._drainers, []
+            for drainer in drainers:
+                drainer.callback(None)
 
-def _halves(batch: list[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
+
+def _halves(batch: list[Entry]) -> tuple[list[Entry], list[Entry]]:
     """A batch in two, each in order: by owners while there are several, as changes of one owner
     can build on each other."""
     owners = list(dict.fromkeys(entry.change.owner for entry in batch))
@@ -255,21 +380,3 @@ def _halves(batch: list[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
         [entry for entry in batch if entry.change.owner in first],
         [entry for entry in batch if entry.change.owner not in first],
     )
-
-
-def _content_size(change: Change) -> int:
-    if isinstance(change, Append):
-        return _item_size(change.item)
-    if isinstance(change, Open):
-        keys = sum(_OVERHEAD + len(key.cipher) for key in change.keys)
-        return len(change.with_) + len(change.thread or "") + keys
-    if isinstance(change, Reseal):
-        return sum(_OVERHEAD + _item_size(item) for item in change.items)
-    if isinstance(change, Save):
-        parts = (*change.items, *change.keys, *((change.form,) if change.form else ()))
-        return sum(_OVERHEAD + len(part.content) for part in parts)
-    return 0
-
-
-def _item_size(item: Item) -> int:
-    return len(item.cipher if isinstance(item, SealedItem) else item.content)

@@ -82,7 +82,7 @@ def test_a_crashed_run_is_no_obstacle(fresh):
         cursor.execute("DELETE FROM _yoyo_migration")
         cursor.execute(
             "DROP TABLE auto, change, collection, data_key, encrypted_key, item, owner, supplied_key,"
-            " preference_default, preference_item, preference_session, preference_method, published_key"
+            " preference_default, preference_item, preference_session, preference_method, published_key, spool"
         )
     assert migrate(dsn)
 

@@ -1,0 +1,348 @@
+"""What the writer does with its spool: which changes go into it while the database is away or slow, whose
+wait behind them, and how they come into the database.
+
+Of one owner everything stays in order: what he has in the spool comes before what he has in the queue, and
+what may not be spooled holds up what he said after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from twisted.internet.defer import Deferred, execute, fail, inlineCallbacks
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from archive_crypt.errors import ArchiveError, CollectionGone, StorageUnavailable
+from archive_crypt.model import Mark
+from archive_crypt.store.entries import Entry, is_spoolable
+from archive_crypt.store.interfaces import Append, Open, Outcome, Storage
+from archive_crypt.store.spool import Spool, SpoolDamaged, SpoolFull, SpoolUnsure, Waiting
+
+T = TypeVar("T")
+
+#: Tries something until the database is there, the first time with False.
+Patience = Callable[[Callable[[bool], Deferred[Any]]], Deferred[Any]]
+
+#: Changes and octets of one write to the spool, and of one transaction that empties it.
+_MOST_CHANGES = 2000
+_MOST_OCTETS = 2 * 1024 * 1024
+
+#: Seconds before a disk that failed is tried again.
+_PAUSE = 1.0
+
+
+class Taken(NamedTuple):
+    """What is to go into the spool: copies of what is on its way to the database, and what was queued."""
+
+    copies: list[Entry]
+    queued: list[Entry]
+
+    def __bool__(self) -> bool:
+        return bool(self.copies or self.queued)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Both, in order."""
+        return [*self.copies, *self.queued]
+
+    @property
+    def owners(self) -> Counter[str]:
+        """Of how many changes each is the owner."""
+        return Counter(entry.change.owner for entry in self.entries)
+
+
+class Spooling:
+    """The spool `spool`, opened; `waiting` records of each owner lie in it. Whatever blocks is done by `run`,
+    one thing after the other: in a thread.
+
+    `clock`: an IReactorTime. `parked`: records that the database refused; `late`: that came after the
+    removal of their collection, or that their owner no longer wants; `damaged`: that a broken file cost.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        spool: Spool,
+        waiting: Counter[str],
+        clock: Any,
+        run: Callable[..., Deferred[Any]] = execute,
+    ) -> None:
+        self.full = False  #: whether the last that was to go into the spool found no room
+        self.attached = False  #: whether the database has told what it has of it
+        self.turn = 0  #: the number of the last batch that was written past the spool
+        self.parked = self.late = self.damaged = 0
+        self._spool = spool
+        self._run = run
+        self._clock = clock
+        self._stopped = False
+        self._owners = waiting
+        self._held: dict[str, deque[Entry]] = {}
+        self._doubt = 0  # the batch of which copies are in the spool
+        self._replayed = 0  # the last record that is in the database
+        self._lost: set[tuple[str, int]] = set()  # collections that were never opened: owner and id
+
+    @property
+    def records(self) -> int:
+        """How many records wait."""
+        return self._owners.total()
+
+    @property
+    def behind(self) -> bool:
+        """Whether anything is to be done once the database is there."""
+        return not self.attached or bool(self._owners) or bool(self._held)
+
+    def has(self, owner: str) -> bool:
+        """Whether something of this owner is in the spool."""
+        return owner in self._owners
+
+    def next_mark(self) -> Mark:
+        """The mark of the next batch that is written past the spool."""
+        self.turn += 1
+        return Mark(self._spool.id, "batches", self.turn)
+
+    # Into the spool.
+
+    def holds(self, entry: Entry) -> bool:
+        """Keep a change back if something of its owner has to be written first; whether that is so."""
+        owner = entry.change.owner
+        if owner not in self._owners and owner not in self._held:
+            return False
+        self._held.setdefault(owner, deque()).append(entry)
+        return True
+
+    def held(self) -> list[Entry]:
+        """What is kept back."""
+        return [entry for line in self._held.values() for entry in line]
+
+    def drop(self, entries: Iterable[Entry]) -> None:
+        """Keep these back no longer: they are settled."""
+        gone = {id(entry) for entry in entries}
+        for owner, line in list(self._held.items()):
+            left = deque(entry for entry in line if id(entry) not in gone)
+            self._held[owner] = left
+            if not left:
+                del self._held[owner]
+
+    def released(self) -> list[Entry]:
+        """What need not be kept back any more, in order, and older than all of its owners' in the queue."""
+        owners = [owner for owner in self._held if owner not in self._owners]
+        return [entry for owner in owners for entry in self._held.pop(owner)]
+
+    def take(self, queue: deque[Entry], batch: Sequence[Entry], flying: Sequence[Entry]) -> Taken:
+        """What may go into the spool now: copies of what is `flying` (a part of `batch`) on its way to the
+        database, and of the queue what comes first of each owner, unless he waits for the batch."""
+        for entry in queue:
+            self._held.setdefault(entry.change.owner, deque()).append(entry)
+        queue.clear()
+        copies, stuck = [], set()
+        in_flight = {id(entry) for entry in flying}
+        for entry in batch:
+            owner = entry.change.owner
+            if entry.settled or owner in stuck:
+                continue
+            if id(entry) in in_flight and is_spoolable(entry.change):
+                copies.append(entry)
+            else:
+                stuck.add(owner)
+        taken = self._first_of_each(stuck)
+        some = Taken(copies, taken)
+        self._owners += some.owners
+        return some
+
+    def _first_of_each(self, stuck: set[str]) -> list[Entry]:
+        taken: list[Entry] = []
+        octets = 0
+        for owner, line in list(self._held.items()):
+            if octets >= _MOST_OCTETS or len(taken) >= _MOST_CHANGES:
+                break
+            if owner in stuck:
+                continue
+            while line and is_spoolable(line[0].change):
+                octets += line[0].size
+                taken.append(line.popleft())
+            if not line:
+                del self._held[owner]
+        return taken
+
+    @inlineCallbacks
+    def keep(self, some: Taken) -> Generator[Deferred[Any], Any, bool]:
+        """Whether what was taken is durable now; if not, it is as if it had not been."""
+        self._doubt = self.turn if some.copies else self._doubt
+        changes = [[entry.change for entry in part] for part in (some.copies, some.queued)]
+        try:
+            yield self._run(self._spool.put, *changes, self.turn)
+        except SpoolDamaged:
+            self._give_back(some)
+            yield self._begin_anew()
+            return False
+        except SpoolFull as error:
+            if isinstance(error, SpoolUnsure):
+                yield self._insist(self._spool.mend)
+            if not self.full:
+                self.log.error("the spool takes no more: {why}", why=str(error))
+        else:
+            self.full = False
+            return True
+        self.full = True
+        self._give_back(some)
+        return False
+
+    def _give_back(self, some: Taken) -> None:
+        self._owners -= some.owners
+        for entry in reversed(some.queued):
+            self._held.setdefault(entry.change.owner, deque()).appendleft(entry)
+
+    # Out of it.
+
+    @inlineCallbacks
+    def decide(self, *, made: bool) -> Generator[Deferred[Any], Any, None]:
+        """The batch that was on its way is made, or never will be: what of it is in the spool goes, or
+        stays to be replayed."""
+        if self._doubt != self.turn:
+            return
+        # Before any other batch, or one that was not made would be taken for made.
+        self._owners -= yield self._insist(self._spool.decide, self.turn, made)
+
+    @inlineCallbacks
+    def attach(self, storage: Storage, patiently: Patience) -> Generator[Deferred[Any], Any, None]:
+        """Ask the database what it has of the spool, at the beginning."""
+        spool = self._spool.id
+        batches, records = yield patiently(lambda _: storage.marks(spool))
+        self._owners -= yield self._insist(self._spool.resolve, batches, records)
+        self.turn, self._replayed = max(self.turn, batches), records
+        self.attached = self._spool.id == spool  # else it was damaged, and is another now
+        if self._owners:
+            self.log.info("{n} spooled change(s) to be written", n=self.records)
+
+    @inlineCallbacks
+    def replay(self, storage: Storage, patiently: Patience) -> Generator[Deferred[Any], Any, None]:
+        """Write what waits longest, and take it out of the spool.
+
+        :raises StorageUnavailable: `patiently` gave up.
+        """
+        if not self._owners:
+            return
+        try:
+            found = yield self._run(self._spool.first, self._replayed, _MOST_CHANGES, _MOST_OCTETS)
+            unreadable = next((n for n, one in enumerate(found) if one.change is None), len(found))
+            if unreadable:
+                yield self._write(storage, patiently, found[:unreadable])
+            elif found:
+                yield self._park(found[0], "unreadable")
+        except SpoolDamaged:
+            yield self._begin_anew()
+        except SpoolFull:
+            yield self._wait()
+
+    @inlineCallbacks
+    def _write(
+        self, storage: Storage, patiently: Patience, found: list[Waiting]
+    ) -> Generator[Deferred[Any], Any, None]:
+        """Have records written; some that are refused are halved until the offender stands alone."""
+        changes = [one.change for one in found if one.change is not None]
+        mark = Mark(self._spool.id, "records", found[-1].number)
+        try:
+            outcomes = yield patiently(lambda again: storage.apply(changes, again=again, mark=mark))
+        except StorageUnavailable:
+            raise
+        except Exception as refusal:  # noqa: BLE001 - whatever it is, the others must be written
+            if len(found) == 1:
+                yield self._park(found[0], type(refusal).__name__)
+                return
+            middle = len(found) // 2
+            for half in (found[:middle], found[middle:]):
+                yield self._write(storage, patiently, half)
+        else:
+            yield self._written(found, outcomes)
+
+    @inlineCallbacks
+    def _written(
+        self, found: list[Waiting], outcomes: Sequence[Outcome]
+    ) -> Generator[Deferred[Any], Any, None]:
+        late = 0
+        for one, outcome in zip(found, outcomes, strict=True):
+            if isinstance(outcome, CollectionGone) and _place(one) in self._lost:
+                yield self._put_aside(one, "its collection was")
+            elif isinstance(outcome, ArchiveError):
+                late += 1
+        self._replayed = found[-1].number
+        self.full = False
+        self._owners -= Counter(one.owner for one in found)
+        if late:
+            self.late += late
+            self.log.warn(
+                "{n} spooled change(s) not made: what they were for is removed, or no longer to be saved",
+                n=late,
+            )
+        try:
+            yield self._run(self._spool.forget, self._replayed)
+        except SpoolFull:
+            self.log.error("the spool's disk is full: nothing can be removed")
+
+    @inlineCallbacks
+    def _park(self, one: Waiting, why: str) -> Generator[Deferred[Any], Any, None]:
+        yield self._put_aside(one, why)
+        self._replayed = one.number
+        self._owners -= Counter([one.owner])
+        if isinstance(one.change, Open):
+            self._lost.add((one.owner, one.change.collection))
+
+    @inlineCallbacks
+    def _put_aside(self, one: Waiting, why: str) -> Generator[Deferred[Any], Any, None]:
+        yield self._insist(self._spool.park, one.number)
+        self.parked += 1
+        self.log.error("a spooled change is put aside until the next start: {why}", why=why)
+
+    # How it is done.
+
+    @inlineCallbacks
+    def _begin_anew(self) -> Generator[Deferred[Any], Any, None]:
+        """The file is broken: it is kept, and another one begun."""
+        self.attached, self._doubt, self._replayed = False, 0, 0
+        yield self._insist(self._spool.move_aside)
+        self.damaged += self.records
+        self.log.critical(
+            "the spool {path} was damaged: {n} change(s) are not written. It is kept as {moved}; what sqlite3"
+            " can .recover of it can be a spool again",
+            path=str(self._spool.path),
+            n=self.records,
+            moved=str(self._spool.moved),
+        )
+        self._owners.clear()
+
+    @inlineCallbacks
+    def _insist(
+        self, what: Callable[..., Counter[str] | None], *args: Any
+    ) -> Generator[Deferred[Any], Any, Counter[str]]:
+        """Do what has to be done to the file, however long its disk fails: how many records of whom went.
+
+        :raises StorageUnavailable: it still fails, and there is no more time.
+        """
+        while True:
+            try:
+                gone: Counter[str] | None = yield self._run(what, *args)
+            except SpoolFull:
+                yield self._wait()
+            except SpoolDamaged:
+                yield self._begin_anew()
+                return Counter()
+            else:
+                return gone or Counter()
+
+    def stop(self) -> None:
+        """There is no more time for a disk that fails."""
+        self._stopped = True
+
+    def _wait(self) -> Deferred[None]:
+        if self._stopped:
+            return fail(StorageUnavailable())
+        return deferLater(self._clock, _PAUSE)
+
+
+def _place(one: Waiting) -> tuple[str, int] | None:
+    """Which collection a record adds to, if it does: its owner and id."""
+    return (one.owner, one.change.collection) if isinstance(one.change, Append) else None

@@ -1,0 +1,183 @@
+"""A database that goes away at any moment, processes that are killed at any moment, and what must be true
+of them all the same."""
+
+import shutil
+from collections import deque
+from itertools import count
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+
+from archive_crypt.errors import ArchiveBusy, ArchiveError, StorageUnavailable
+from archive_crypt.model import SECOND, EncryptedKey, PlainItem, SaveMode, SealedItem
+from archive_crypt.store.interfaces import Append, Open, SetPreferences, Terms
+from archive_crypt.store.memory import MemoryStorage
+from archive_crypt.store.spool import Spool
+from archive_crypt.store.spooling import Spooling
+from archive_crypt.store.writer import Writer
+
+FRIAR, GCM = "friar@verona.lit", "urn:gcm"
+
+
+class Database(MemoryStorage):
+    """Outlives all processes. `up`: it answers; else it is away. `held`: calls that wait for `answer`,
+    if `holding`. `made`: the appends that were, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.holding, self.made = True, False, []
+        self._uncertain, self.held = False, deque()
+
+    @property
+    def uncertain(self):
+        return self._uncertain
+
+    def apply(self, changes, again=False, mark=None):
+        if not again:
+            self._uncertain = False
+        assert mark is not None
+        return self._ask(lambda: self._make(list(changes), mark))
+
+    def marks(self, spool):
+        return self._ask(lambda: super(Database, self).marks(spool))
+
+    def interrupt(self):
+        while self.held:
+            self.answer("broken")
+
+    def answer(self, how):
+        """Answer the oldest call: "made"; "away", not made; "lost", made, or "broken", not made, without an
+        answer after its COMMIT."""
+        if self.held:
+            call, asked = self.held.popleft()
+            self._uncertain = how in ("lost", "broken")
+            result = call() if how in ("made", "lost") else None
+            if how == "made":
+                result.chainDeferred(asked)
+            else:
+                asked.errback(StorageUnavailable())
+
+    def _ask(self, call):
+        asked = Deferred()
+        self.held.append((call, asked))
+        if not self.holding:
+            self.answer("made" if self.up else "away")
+        return asked
+
+    def _make(self, changes, mark):
+        before = self._marks[mark.line, mark.spool]
+        self._last = None  # other processes do not know it either
+        done = super().apply(changes, mark=mark)
+        if self._marks[mark.line, mark.spool] > before:
+            self.made += [change for change in changes if isinstance(change, Append)]
+        return done
+
+
+class Thread:
+    """Does one thing after the other, when told to; or at once, unless `holding`."""
+
+    def __init__(self):
+        self.waiting, self.holding = deque(), False
+
+    def __call__(self, what, *args):
+        done = Deferred()
+        self.waiting.append((what, args, done))
+        if not self.holding:
+            self.step()
+        return done
+
+    def step(self):
+        if self.waiting:
+            what, args, done = self.waiting.popleft()
+            maybeDeferred(what, *args).chainDeferred(done)
+
+
+class Process:
+    """A process with its spool in `folder`."""
+
+    def __init__(self, database, folder, most_waiting=1_000_000, most_spooled=1_000_000):
+        self.clock, self.thread, self.folder = Clock(), Thread(), folder
+        self.spool = Spool(folder / "spool", most_spooled)
+        self.spooling = Spooling(self.spool, self.spool.open(), self.clock, self.thread)
+        self.writer = Writer(database, self.clock, most_waiting, self.spooling)
+        self.database = database
+
+    def passes(self, seconds):
+        """Time goes by, in steps."""
+        for _ in range(10):
+            self.clock.advance(seconds / 10)
+
+    def recovers(self):
+        """Everything is well again, and all is written."""
+        self.database.up, self.database.holding, self.thread.holding = True, False, False
+        while self.thread.waiting:
+            self.thread.step()
+        while self.database.held:
+            self.database.answer("made")
+        for _ in range(30):
+            self.clock.advance(1)
+
+    def killed(self, folder):
+        """What a process finds that comes after kill -9, in `folder`."""
+        shutil.copytree(self.folder, folder)
+        self.spool.close()
+        return Process(self.database, folder)
+
+
+class Talk:
+    """What users say: `said` in order, and what of it was acknowledged."""
+
+    def __init__(self):
+        self.said, self.acknowledged, self._ids, self._open = [], [], count(1), {}
+
+    def says(self, process, owner, sealed):
+        """A message more, into a collection that is opened first if this process has none."""
+        key = (id(process), owner, sealed)
+        if key not in self._open:
+            name = f"k{owner}" if sealed else None
+            self._open[key] = (next(self._ids), count(), name)
+            self._submit(process, opened(owner, self._open[key][0], name), None)
+        collection, numbers, name = self._open[key]
+        number, place = next(numbers), len(self.said)
+        change = Append(owner, collection, item(number, name), terms(owner))
+        self.said.append(change)
+        self._submit(process, change, place)
+
+    def asks(self, process, owner):
+        """A request, which is never spooled."""
+        self._submit(process, SetPreferences(owner), None)
+
+    def _submit(self, process, change, place):
+        try:
+            done = process.writer.submit(change)
+        except ArchiveBusy:
+            return
+        done.addCallback(lambda _: self.acknowledged.append(change) if place is not None else None)
+        done.addErrback(lambda failure: failure.trap(ArchiveError))
+
+    def check(self, database):
+        """Nothing that was acknowledged is lost, nothing is there twice, and nothing overtook."""
+        made = database.made
+        assert len(set(made)) == len(made)
+        assert set(self.acknowledged) <= set(made)
+        for owner in {change.owner for change in self.said}:
+            of_owner = [change for change in made if change.owner == owner]
+            assert of_owner == [change for change in self.said if change.owner == owner and change in set(made)]
+
+
+def opened(owner, collection, name):
+    start = collection * SECOND
+    if name is None:
+        return Open(owner, collection, FRIAR, start)
+    keys = (EncryptedKey(name, "laptop", "urn:oaep", b"wrapped"),)
+    return Open(owner, collection, FRIAR, start, "t", name, GCM, keys, terms(owner))
+
+
+def item(number, name):
+    if name is None:
+        return PlainItem(number, SECOND, "<to><body>secret words</body></to>")
+    return SealedItem(number, name, GCM, b"\0cipher\xff")
+
+
+def terms(owner):
+    return Terms(0, SaveMode.BODY, FRIAR, None, SaveMode.BODY, 1)
