@@ -264,7 +264,8 @@ class Spool:
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise SpoolDamaged
             (self.id,) = db.execute("SELECT id FROM about").fetchone()
-            self.octets = db.execute(f"SELECT {_SIZE} FROM record").fetchone()[0] or 0
+            both = "(SELECT * FROM parked UNION ALL SELECT number, owner, kind, detail, content FROM record)"
+            self.octets = db.execute(f"SELECT {_SIZE} FROM {both}").fetchone()[0] or 0
             row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
             self._top = row[0] if row else 0
 

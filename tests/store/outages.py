@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from archive_crypt.errors import ArchiveBusy, ArchiveError, StorageUnavailable
 from archive_crypt.model import SECOND, EncryptedKey, PlainItem, SaveMode, SealedItem
-from archive_crypt.store.interfaces import Append, Open, SetPreferences, Terms
+from archive_crypt.store.interfaces import Append, Open, Reseal, SetPreferences, Terms
 from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.spool import Spool
 from archive_crypt.store.spooling import Spooling
@@ -125,10 +125,11 @@ class Process:
 
 
 class Talk:
-    """What users say: `said` in order, and what of it was acknowledged."""
+    """What users say: `said` in order, what of it was `acknowledged`, and what is `bad`: the database will
+    not have it."""
 
     def __init__(self):
-        self.said, self.acknowledged, self._ids, self._open = [], [], count(1), {}
+        self.said, self.acknowledged, self.bad, self._ids, self._open = [], [], [], count(1), {}
 
     def says(self, process, owner, sealed):
         """A message more, into a collection that is opened first if this process has none."""
@@ -142,6 +143,23 @@ class Talk:
         change = Append(owner, collection, item(number, name), terms(owner))
         self.said.append(change)
         self._submit(process, change, place)
+
+    def seals(self, process, owner):
+        """What is recorded in clear is sealed, and goes on sealed."""
+        collection, numbers, name = self._open.pop((id(process), owner, False), (0, None, None))
+        if collection:
+            name, before = f"k{owner}", next(numbers)
+            keys = opened(owner, collection, name).keys
+            sealed = tuple(item(number, name) for number in range(before))
+            self._open[id(process), owner, True] = (collection, count(before), name)
+            self._submit(process, Reseal(owner, collection, name, GCM, keys, sealed), None)
+
+    def errs(self, process, owner):
+        """Something comes that no database takes."""
+        collection, *_ = self._open.get((id(process), owner, True), (0,))
+        if collection:
+            self.bad.append(Append(owner, collection, SealedItem(10_000, "unheard of", GCM, b"")))
+            self._submit(process, self.bad[-1], None)
 
     def asks(self, process, owner):
         """A request, which is never spooled."""
