@@ -24,10 +24,14 @@ from archive_crypt.model import Automatic, SaveMode, Settings
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """``[database]``: `dsn` as libpq has it (empty: its environment variables), `readers` connections."""
+    """``[database]``: `dsn` as libpq has it (empty: its environment variables), `readers` connections;
+    `spool`: the file where sealed changes wait while the database is away (empty: none), of at most
+    `spool_octets`."""
 
     dsn: str = ""
     readers: int = 4
+    spool: str = ""
+    spool_octets: int = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from archive_crypt.owners import REQUIRED
 from archive_crypt.store.migrate import pending
 from archive_crypt.store.notices import Notices
 from archive_crypt.store.pgsql import PgStorage
+from archive_crypt.store.spoolthread import SpoolThread
 from archive_crypt.store.writer import Writer
 from archive_crypt.works import Works
 from archive_crypt.xmpp.handler import ArchiveHandler, offered
@@ -90,13 +91,20 @@ class ArchiveService(Service):
         """
         config, reactor = self._config, self._reactor
         self._check_tables()
-        self._storage = PgStorage(config.database.dsn, reactor, config.database.readers)
-        works = Works(self._storage, Writer(self._storage, reactor), KeyRing(), reactor, config.archive)
+        database = config.database
+        self._spool = (
+            None if not database.spool else SpoolThread(database.spool, database.spool_octets, reactor)
+        )
+        self._storage = PgStorage(database.dsn, reactor, database.readers)
+        spooling = self._spool.spooling if self._spool is not None else None
+        writer = Writer(self._storage, reactor, spooling=spooling)
+        works = Works(self._storage, writer, KeyRing(), reactor, config.archive)
         self._archiver = Archiver(works, streams_outlive=config.component is not None)
         try:
             self._listen() if config.component is None else self._join(config.component)
         except BaseException:
-            self._storage.close()
+            writer.abandon()
+            self._close_storage()
             raise
         wishes = self._archiver.wishes
         self._notices = Notices(
@@ -185,7 +193,12 @@ class ArchiveService(Service):
         lost = yield self._archiver.close()
         if lost:
             self.log.error("{lost} change(s) could not be written before the end", lost=lost)
+        self._close_storage()
+
+    def _close_storage(self) -> None:
         self._storage.close()
+        if self._spool is not None:
+            self._spool.close()
 
 
 class _UnderTwistd(ArchiveService):

@@ -259,8 +259,8 @@ class Spool:
         self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         with self._guard() as db:
             db.execute("PRAGMA synchronous = FULL")
-            if db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-                raise SpoolDamaged
+            if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+                raise SpoolFull("no write-ahead log is possible there")
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise SpoolDamaged
             (self.id,) = db.execute("SELECT id FROM about").fetchone()

@@ -305,14 +305,18 @@ class Spooling:
         self.attached, self._doubt, self._replayed = False, 0, 0
         yield self._insist(self._spool.move_aside)
         self.damaged += self.records
+        self.say_damaged(f"{self.records} change(s)")
+        self._owners.clear()
+
+    def say_damaged(self, what: str) -> None:
+        """Tell the operator that `what` is not written, where it is, and what can be done."""
         self.log.critical(
-            "the spool {path} was damaged: {n} change(s) are not written. It is kept as {moved}; what sqlite3"
-            " can .recover of it can be a spool again",
+            "the spool {path} was damaged, and {what} in it is not written: it is kept as {moved}. What"
+            " sqlite3 can .recover of that is a spool again: put it in place while the service is stopped",
             path=str(self._spool.path),
-            n=self.records,
+            what=what,
             moved=str(self._spool.moved),
         )
-        self._owners.clear()
 
     @inlineCallbacks
     def _insist(

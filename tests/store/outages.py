@@ -180,7 +180,9 @@ class Talk:
         assert set(self.acknowledged) <= set(made)
         for owner in {change.owner for change in self.said}:
             of_owner = [change for change in made if change.owner == owner]
-            assert of_owner == [change for change in self.said if change.owner == owner and change in set(made)]
+            assert of_owner == [
+                change for change in self.said if change.owner == owner and change in set(made)
+            ]
 
 
 def opened(owner, collection, name):
