@@ -92,9 +92,9 @@ class ArchiveService(Service):
         config, reactor = self._config, self._reactor
         self._check_tables()
         database = config.database
-        self._spool = (
-            None if not database.spool else SpoolThread(database.spool, database.spool_octets, reactor)
-        )
+        self._spool: SpoolThread | None = None
+        if database.spool:
+            self._spool = SpoolThread(database.spool, database.spool_octets, reactor)
         self._storage = PgStorage(database.dsn, reactor, database.readers)
         spooling = self._spool.spooling if self._spool is not None else None
         writer = Writer(self._storage, reactor, spooling=spooling)
