@@ -113,7 +113,9 @@ class World:
             self.process.recovers()
             left = self.process.spooling
             assert (left.records, left.behind, self.process.writer.octets) == (0, False, 0)
-            assert self.process.spool.octets == 0 or left.parked
+            refused = self.process.spool._db.execute("SELECT detail FROM parked").fetchall()
+            assert all("unheard of" in detail for (detail,) in refused)
+            assert self.process.spool.octets == 0 or refused
             self._killed()
         self.process.recovers()
         self.talk.check(self.database)
