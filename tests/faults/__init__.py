@@ -1,0 +1,1 @@
+"""Faults, injected into a running archive while people talk: nothing that was acknowledged is lost or doubled."""
