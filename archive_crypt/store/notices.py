@@ -5,6 +5,7 @@ its own, watched by the reactor, as a pool's connections cannot listen.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,7 @@ class Notices:
         self._changed = changed
         self._missed = missed
         self._connection: Any = None
-        self._fd = -1  # kept, as a connection that broke no longer tells it
+        self._fd = -1  # a duplicate: the driver closes its own when the connection breaks, still watched
         self._call: Any = None
         self._closed = False
 
@@ -95,7 +96,7 @@ class Notices:
             connection.close()
             return
         self._connection = connection
-        self._fd = connection.fileno()
+        self._fd = os.dup(connection.fileno())
         self._reactor.addReader(self)
         self._missed()
 
@@ -111,6 +112,7 @@ class Notices:
     def _drop(self) -> None:
         if self._connection is not None:
             self._reactor.removeReader(self)  # before the descriptor is closed, and perhaps used again
+            os.close(self._fd)
             self._connection.close()
             self._connection, self._fd = None, -1
 

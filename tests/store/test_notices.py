@@ -5,6 +5,7 @@ from contextlib import closing
 import psycopg2
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import DeferredQueue
+from twisted.internet.epollreactor import EPollReactor
 
 from archive_crypt.model import Modes, Otr, SaveMode
 from archive_crypt.store import notices as module
@@ -168,3 +169,16 @@ async def test_closed_while_it_pauses(ear, dsn, monkeypatch):
         ear.notices.close()
     assert not pause.active()
     assert not ear.watched
+
+
+def test_twistds_reactor(dsn, pgsql):
+    """A connection that broke leaves nothing behind in the reactor that twistd uses on Linux, which would keep
+    the service from ending."""
+    reactor = EPollReactor()  # the tests' own is another
+    notices = Notices(dsn, reactor, lambda *notice: None, lambda: None)
+    notices._connected(module._listening(dsn, "archive_crypt"))
+    assert kill_listeners(dsn) == 1
+    for _ in range(3):  # its last words, and the end
+        reactor.doPoll(0.5)
+    assert notices not in reactor.getReaders()
+    notices.close()
