@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,12 +13,13 @@ from typing import Any, NamedTuple
 
 import psycopg2
 
-from archive_crypt.config import Component, Config, Host, load, place
+from archive_crypt.config import Component, Config, Database, Host, load, place
 from archive_crypt.crypto import lockedmem
 from archive_crypt.errors import ConfigurationError, LockedMemoryUnavailable
 from archive_crypt.hosts.component.probe import Probe
 from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.store.migrate import pending
+from archive_crypt.store.spoolfile import Seen, SpoolDamaged, look
 from archive_crypt.tap import endpoint, name_of
 from archive_crypt.xmpp.handler import offered
 
@@ -42,6 +44,8 @@ def findings(path: Path) -> Iterator[Finding]:
         return
     yield Finding(True, "configuration", str(path))
     yield from _database_findings(path, config)
+    if config.database.spool:
+        yield _spool_finding(path, config.database)
     yield _memory_finding()
     if config.component is None:
         yield from _host_findings(path, config.host)
@@ -68,6 +72,37 @@ def _database_findings(path: Path, config: Config) -> Iterator[Finding]:
         )
     else:
         yield Finding(True, "tables", "up to date")
+
+
+def _spool_finding(path: Path, database: Database) -> Finding:
+    """Makes none, like `_certificate_finding`."""
+    spool = Path(database.spool).absolute()
+    seen = Seen(0, 0, None)
+    try:
+        if not os.access(spool.parent, os.W_OK | os.X_OK):
+            why = "no such directory" if not spool.parent.is_dir() else "this user may not write there"
+            return Finding(False, "spool", f"none can be kept in {spool.parent}: {why}; see {path}")
+        if spool.exists() and spool.stat().st_size:
+            seen = look(spool)
+    except ConfigurationError as error:
+        return Finding(False, "spool", str(error))
+    except (OSError, SpoolDamaged) as error:
+        why = getattr(error, "strerror", None) or "is damaged: the service will move it aside"
+        return Finding(False, "spool", f"{spool}: {why}")
+    room = shutil.disk_usage(spool.parent).free + (spool.stat().st_size if spool.exists() else 0)
+    if room < database.spool_octets:
+        return Finding(
+            False,
+            "spool",
+            f"{spool}: its disk has room for {room >> 20} MiB, database.spool_octets are"
+            f" {database.spool_octets >> 20}: make room, or lower that in {path}",
+        )
+    if seen.refused:
+        return Finding(
+            False, "spool", f"{spool}: the database refused {seen.refused} record(s): see the service's log"
+        )
+    holder = f", in use by process {seen.holder}" if seen.holder else ""
+    return Finding(True, "spool", f"{spool}: {seen.waiting} record(s) wait{holder}")
 
 
 def _memory_finding() -> Finding:

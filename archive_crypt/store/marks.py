@@ -26,8 +26,15 @@ def advance(cursor: Any, mark: Mark) -> bool:
 
 def read(cursor: Any, spool: str) -> tuple[int, int]:
     """How far the batches and the records have come."""
-    _patiently(cursor, "SELECT batches, records FROM spool WHERE id = %s FOR UPDATE", (spool,))
-    return cursor.fetchone() or (0, 0)
+    # Not a SELECT: it would not see, nor wait for, the very first batch, while that is not committed.
+    _patiently(
+        cursor,
+        "INSERT INTO spool AS s (id) VALUES (%s) ON CONFLICT (id) DO UPDATE SET id = s.id"
+        " RETURNING batches, records",
+        (spool,),
+    )
+    batches, records = cursor.fetchone()
+    return batches, records
 
 
 def _patiently(cursor: Any, statement: str, values: tuple[Any, ...]) -> None:

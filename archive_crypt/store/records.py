@@ -42,6 +42,8 @@ def write(change: Change) -> Record:
         if not isinstance(change.item, SealedItem):
             raise TypeError("only what is sealed is spooled")
         content = change.item.cipher
+    if isinstance(change, Open) and change.key_name is None:
+        raise TypeError("only what is sealed is spooled")
     detail = json.dumps(_WRITERS[kind](change), separators=(",", ":"))
     return Record(change.owner, kind, detail, content)
 

@@ -13,29 +13,16 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from archive_crypt.errors import ConfigurationError
-from archive_crypt.store import records
+from archive_crypt.store import records, spoolfile
 from archive_crypt.store.interfaces import Change
 from archive_crypt.store.records import Record
+from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolUnsure, why
 
-#: What makes a file of SQLite one of ours: "ACsp", and how its tables are.
-_APPLICATION = int.from_bytes(b"ACsp", "big")
-_VERSION = 1
-
-#: `record`: what waits, in the order of its numbers, which are never used again. `batch`: the batch of the
-#: database in which it was, too, while nobody knows whether that was made. `parked`: what the database
-#: refused; it is tried again at the next start.
-_COLUMNS = "owner TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL, content BLOB NOT NULL"
-_TABLES = f"""
-    CREATE TABLE about (id TEXT NOT NULL);
-    CREATE TABLE record (number INTEGER PRIMARY KEY AUTOINCREMENT, {_COLUMNS}, batch INTEGER);
-    CREATE INDEX record_in_doubt ON record (batch) WHERE batch IS NOT NULL;
-    CREATE TABLE parked (number INTEGER PRIMARY KEY, {_COLUMNS});
-"""
 _INSERT = "INSERT INTO record (owner, kind, detail, content, batch) VALUES (?, ?, ?, ?, ?)"
 
 #: Octets of a record besides its content, roughly.
@@ -48,18 +35,6 @@ _LARGE = 8 * 1024 * 1024
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 #: Errors of a COMMIT whose last page did not even reach the file.
 _NOT_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_BUSY)
-
-
-class SpoolFull(Exception):
-    """The spool, or its disk, cannot take it now. Nothing was taken."""
-
-
-class SpoolUnsure(SpoolFull):
-    """The disk failed while it wrote: `mend` the spool to be sure that nothing was taken."""
-
-
-class SpoolDamaged(Exception):
-    """What is in the file is not what was written there."""
 
 
 class Waiting(NamedTuple):
@@ -85,6 +60,7 @@ class Spool:
         self._lock: int | None = None
         self._db: sqlite3.Connection | None = None
         self._top = 0  # the highest number of a record that was acknowledged
+        self._found = 0  # the highest there was when it was opened
 
     def open(self) -> Counter[str]:
         """Take the spool, made if there is none: how many records wait in it, by owner. What the database
@@ -97,14 +73,13 @@ class Spool:
         try:
             try:
                 self._connect()
+                return self._unpark()
             except SpoolDamaged:
                 self.move_aside()
-            return self._unpark()
+                return Counter()
         except (OSError, SpoolFull) as error:
             self.close()
-            raise ConfigurationError(
-                f"database.spool: {self.path} cannot be written: {_why(error)}"
-            ) from None
+            raise ConfigurationError(f"database.spool: {self.path} cannot be written: {why(error)}") from None
         except BaseException:
             self.close()
             raise
@@ -148,7 +123,7 @@ class Spool:
             self._connect()
         except (ConfigurationError, OSError):
             raise SpoolFull("cannot be opened") from None
-        self._remove("number > ?", top)
+        self._remove("number > ?", (top,))
 
     def first(self, after: int, changes: int, octets: int) -> list[Waiting]:
         """What waits longest of the records above `after`: at most so many, or until they have so many
@@ -172,7 +147,7 @@ class Spool:
 
         :raises SpoolFull: the disk is so full that nothing can even be removed.
         """
-        self._remove("number <= ? AND batch IS NULL", number)
+        self._remove("number <= ? AND batch IS NULL", (number,))
 
     def park(self, number: int) -> None:
         """The database refused this record: keep it for later."""
@@ -187,18 +162,30 @@ class Spool:
         """Whether a batch was made is known: its copies go, or are records like others. How many went, by
         owner."""
         if made:
-            return self._remove("batch <= ?", batch)
+            return self._remove("batch <= ?", (batch,))
         with self._transaction() as db:
             db.execute("UPDATE record SET batch = NULL WHERE batch = ?", (batch,))
         return Counter()
 
     def resolve(self, batch: int, number: int) -> Counter[str]:
         """What the database says of an earlier process: up to which batch, and which record, all was made.
-        How many records went, by owner."""
-        gone = self.decide(batch, made=True)
-        with self._transaction() as db:
-            db.execute("UPDATE record SET batch = NULL WHERE batch IS NOT NULL")
-        return gone + self._remove("number <= ? AND batch IS NULL", number)
+        How many records went, by owner.
+
+        The spool has another `id` from now on: what the database knows of this one is true of no copy of
+        the file.
+
+        :raises SpoolDamaged: the file is older than what the database knows: somebody put a copy back.
+        """
+        if number > self._found:
+            raise SpoolDamaged
+        new = str(uuid.uuid4())
+        gone = self._remove(
+            "batch <= ? OR (batch IS NULL AND number <= ?)",
+            (batch, number),
+            f"UPDATE record SET batch = NULL WHERE batch IS NOT NULL; UPDATE about SET id = '{new}'",
+        )
+        self.id = new
+        return gone
 
     def parked(self) -> int:
         """How many records the database refused."""
@@ -214,7 +201,7 @@ class Spool:
             self._db.close()
             self._db = None
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        self.moved = _free(self.path.with_name(f"{self.path.name}.damaged-{stamp}"))
+        self.moved = spoolfile.free(self.path.with_name(f"{self.path.name}.damaged-{stamp}"))
         try:
             for end in ("-wal", "-shm", ""):
                 part = Path(f"{self.path}{end}")
@@ -222,7 +209,7 @@ class Spool:
                     part.rename(f"{self.moved}{end}")
             self._connect()
         except OSError as error:
-            raise SpoolFull(_why(error)) from None
+            raise SpoolFull(why(error)) from None
 
     # How it is done.
 
@@ -253,8 +240,10 @@ class Spool:
         :raises ConfigurationError: it is not ours.
         """
         if not self.path.exists() or self.path.stat().st_size == 0:
-            _make(self.path)
-        check_ours(self.path)
+            if Path(f"{self.path}-wal").exists():
+                raise SpoolDamaged  # a half of it is gone
+            spoolfile.make(self.path)
+        spoolfile.check_ours(self.path)
         # One thread after the other uses it, never two at once.
         self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         with self._guard() as db:
@@ -275,17 +264,21 @@ class Spool:
                 "INSERT INTO record (owner, kind, detail, content)"
                 " SELECT owner, kind, detail, content FROM parked ORDER BY number"
             )
+            self._found = self._top
             self._top += db.execute("DELETE FROM parked").rowcount
         with self._guard() as db:
             return Counter(dict(db.execute("SELECT owner, count(*) FROM record GROUP BY owner")))
 
-    def _remove(self, where: str, value: int) -> Counter[str]:
+    def _remove(self, where: str, values: tuple[int, ...], besides: str = "") -> Counter[str]:
+        """How many records went, by owner. `besides`: what is done in the same transaction, after it."""
         with self._transaction() as db:
             found = dict(
-                db.execute(f"SELECT owner, count(*) FROM record WHERE {where} GROUP BY owner", (value,))
+                db.execute(f"SELECT owner, count(*) FROM record WHERE {where} GROUP BY owner", values)
             )
-            octets = db.execute(f"SELECT {_SIZE} FROM record WHERE {where}", (value,)).fetchone()[0] or 0
-            db.execute(f"DELETE FROM record WHERE {where}", (value,))
+            octets = db.execute(f"SELECT {_SIZE} FROM record WHERE {where}", values).fetchone()[0] or 0
+            db.execute(f"DELETE FROM record WHERE {where}", values)
+            for statement in filter(None, besides.split(";")):
+                db.execute(statement)
         self.octets -= octets
         if octets and not self.octets:
             self._shrink()
@@ -321,27 +314,7 @@ class Spool:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in _DAMAGE:
                 raise SpoolDamaged from None
-            raise SpoolFull(_why(error)) from None
-
-
-def _make(path: Path) -> None:
-    """A spool with nothing in it; there is all of it, or nothing."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    try:
-        with closing(sqlite3.connect(new, isolation_level=None)) as db:
-            identity = f"INSERT INTO about VALUES ('{uuid.uuid4()}');"
-            marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
-            db.executescript(f"BEGIN; {_TABLES} {identity} {marks} COMMIT; PRAGMA journal_mode = WAL;")
-    except sqlite3.Error as error:
-        raise SpoolFull(_why(error)) from None
-    new.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+            raise SpoolFull(why(error)) from None
 
 
 def _commit(db: sqlite3.Connection) -> None:
@@ -350,25 +323,7 @@ def _commit(db: sqlite3.Connection) -> None:
     except sqlite3.Error as error:
         if error.sqlite_errorcode in _NOT_WRITTEN:
             raise
-        raise SpoolUnsure(_why(error)) from None
-
-
-def check_ours(path: Path) -> None:
-    """Look at the file without SQLite.
-
-    :raises ConfigurationError: it is none of ours, or a later version made it.
-    """
-    with path.open("rb") as file:
-        head = file.read(100)
-    ours = head.startswith(b"SQLite format 3\0") and head[68:72] == _APPLICATION.to_bytes(4, "big")
-    if not ours:
-        raise ConfigurationError(
-            f"database.spool: {path} is no spool of archive_crypt: name another file, or move it away"
-        )
-    if int.from_bytes(head[60:64], "big") > _VERSION:
-        raise ConfigurationError(
-            f"database.spool: {path} was made by a later version: install that one, or name another file"
-        )
+        raise SpoolUnsure(why(error)) from None
 
 
 def _change(record: Record) -> Change | None:
@@ -376,17 +331,3 @@ def _change(record: Record) -> Change | None:
         return records.read(record)
     except ValueError:
         return None
-
-
-def _free(path: Path) -> Path:
-    return next(
-        one for n in range(1000) if not (one := path.with_name(f"{path.name}{f'.{n}' if n else ''}")).exists()
-    )
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    if isinstance(error, sqlite3.Error):
-        return str(getattr(error, "sqlite_errorname", type(error).__name__))
-    return str(error)

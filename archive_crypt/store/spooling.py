@@ -19,7 +19,8 @@ from archive_crypt.errors import ArchiveError, CollectionGone, StorageUnavailabl
 from archive_crypt.model import Mark
 from archive_crypt.store.entries import Entry, is_spoolable
 from archive_crypt.store.interfaces import Append, Open, Outcome, Storage
-from archive_crypt.store.spool import Spool, SpoolDamaged, SpoolFull, SpoolUnsure, Waiting
+from archive_crypt.store.spool import Spool, Waiting
+from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolUnsure
 
 T = TypeVar("T")
 
@@ -118,6 +119,14 @@ class Spooling:
         """What is kept back."""
         return [entry for line in self._held.values() for entry in line]
 
+    def hold_again(self, batch: Sequence[Entry]) -> list[Entry]:
+        """Keep back what of a batch that was not made comes after something in the spool now; the others."""
+        behind = {entry.change.owner for entry in batch if entry.settled} & self._owners.keys()
+        late = [entry for entry in batch if not entry.settled and entry.change.owner in behind]
+        for entry in reversed(late):
+            self._held.setdefault(entry.change.owner, deque()).appendleft(entry)
+        return [entry for entry in batch if entry.settled or entry.change.owner not in behind]
+
     def drop(self, entries: Iterable[Entry]) -> None:
         """Keep these back no longer: they are settled."""
         gone = {id(entry) for entry in entries}
@@ -212,9 +221,8 @@ class Spooling:
         """Ask the database what it has of the spool, at the beginning."""
         spool = self._spool.id
         batches, records = yield patiently(lambda _: storage.marks(spool))
+        self.attached, self._replayed = True, records  # unless it turns out to be damaged
         self._owners -= yield self._insist(self._spool.resolve, batches, records)
-        self.turn, self._replayed = max(self.turn, batches), records
-        self.attached = self._spool.id == spool  # else it was damaged, and is another now
         if self._owners:
             self.log.info("{n} spooled change(s) to be written", n=self.records)
 

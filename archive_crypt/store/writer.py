@@ -181,7 +181,7 @@ class Writer:
         """Write what the spool has, a batch of it; then whom it held back may go on."""
         if self._abandoned:
             raise StorageUnavailable
-        if not spooling.attached:
+        while not spooling.attached:
             yield spooling.attach(self._storage, self._patiently)
         yield spooling.replay(self._storage, self._patiently)
         self._queue.extendleft(reversed(spooling.released()))
@@ -208,15 +208,23 @@ class Writer:
             self._fail(batch, error)
         except Exception as refusal:  # noqa: BLE001 - whatever it is, the line must go on
             yield self._decided(made=False)
-            rest = [entry for entry in batch if not entry.settled]
-            if len(rest) <= 1:
-                self._fail(rest, refusal)
+            if len(batch) == 1:
+                self._fail(batch, refusal)
                 return
-            for half in _halves(rest):
-                yield self._commit(half)
+            for half in _halves(self._left(batch)):
+                if self._left(half):
+                    yield self._commit(self._left(half))
         else:
             yield self._decided(made=True)
             self._settle(batch, outcomes)
+
+    def _left(self, part: list[Entry]) -> list[Entry]:
+        """What is still to be written of a part of the batch: neither what is in the spool meanwhile nor what
+        comes after that."""
+        if self.spooling is not None:
+            self._batch = self.spooling.hold_again(self._batch)
+        left = {id(entry) for entry in self._batch}
+        return [entry for entry in part if id(entry) in left and not entry.settled]
 
     def _persist(self, batch: list[Entry], mark: Mark | None) -> Deferred[list[Outcome]]:
         """Have a batch applied, waiting for the database as long as it takes. Requests do not wait:

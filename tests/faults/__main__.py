@@ -59,12 +59,17 @@ def main() -> int:
 
 def _run(folder: Path, database: Database, options, failures: list[object]) -> None:
     d = Deferred.fromCoroutine(_all(folder, database, options))
-    d.addCallbacks(lambda well: well or failures.append("not well"), lambda f: failures.append(f.getTraceback()))
+    d.addCallbacks(
+        lambda well: well or failures.append("not well"), lambda f: failures.append(f.getTraceback())
+    )
     d.addBoth(lambda _: reactor.stop())
 
 
 async def _all(folder: Path, database: Database, options) -> bool:
-    print(f"{'fault':52}{'times':>6}{'messages':>10}{'copies':>8}{'lost':>6}{'doubled':>9}{'disorder':>9}", flush=True)
+    print(
+        f"{'fault':52}{'times':>6}{'messages':>10}{'copies':>8}{'lost':>6}{'doubled':>9}{'disorder':>9}",
+        flush=True,
+    )
     well = True
     for number, (fault, part, most_spooled) in enumerate(_PLAN):
         if options.only in (None, fault.__name__):
