@@ -10,12 +10,13 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES = setup.cfg setup.py $(shell find archive_crypt twisted sql -name '*.py' -o -name '*.sql')
 
-.PHONY: help demo test test-servers conformance run bench bench-servers lint clean
+.PHONY: help demo test test-servers faults conformance run bench bench-servers lint clean
 
 help:
 	@echo "make demo    watch two clients talk, and the archive that cannot read them"
 	@echo "make test    all tests but the next"
 	@echo "make test-servers   tests beside real ejabberd and Prosody, which apt fetches"
+	@echo "make faults  kill, stop, freeze, fill and cut while people talk: what is lost? (10 minutes; SECONDS=60)"
 	@echo "make run     the same server, staying up (PORT=$(PORT) DATA=$(DATA))"
 	@echo "make conformance   which clause of the standards is proved by which test"
 	@echo "make bench   the figures of README, measured here"
@@ -34,6 +35,10 @@ test: $(VENV)/.test
 test-servers: $(VENV)/.test
 	@$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m pytest tests/servers
+
+SECONDS ?= 600
+faults: $(VENV)/.test
+	$(BIN)/python -m tests.faults --seconds $(SECONDS)
 
 conformance: $(VENV)/.test
 	$(BIN)/python -m tests.conformance

@@ -17,7 +17,7 @@ from tests.kit import LAPTOP, key_info, opened
 
 DOMAIN = "localhost"
 _RSM = "http://jabber.org/protocol/rsm"
-_AUTO = f"<auto xmlns='{F.namespace}' save='true' encrypt='true'>{key_info(LAPTOP, 'laptop')}</auto>"
+AUTO = f"<auto xmlns='{F.namespace}' save='true' encrypt='true'>{key_info(LAPTOP, 'laptop')}</auto>"
 #: Seconds between two messages of one person, and before another try to come back.
 _EVERY, _PAUSE = 0.05, 0.2
 
@@ -71,7 +71,7 @@ class Person:
             self._client = await connectProtocol(endpoint, Client())
             await self._client.login(JID(f"{self.jid}/x"))
         while not self.records:
-            answer = await self.ask(_AUTO, "set")
+            answer = await self.ask(AUTO, "set")
             self.records = answer.get("type") == "result"
             if not self.records:
                 await pause(_PAUSE)

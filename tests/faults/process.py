@@ -13,6 +13,7 @@ import psycopg2
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from archive_crypt.hosts.postgres import EmbeddedPostgres
@@ -72,6 +73,12 @@ class Archive(ProcessProtocol):
         self.transport.signalProcess("TERM")
         return await self._ended.addTimeout(PATIENCE, reactor)
 
+    async def ends(self, result) -> None:
+        """`stop`, which is `wrong` with a result if it goes wrong."""
+        code = await self.stop()
+        if code:
+            result.wrong.append(f"exit code {code}")
+
     async def state(self) -> dict:
         """What waits in it."""
         return json.loads(await self.order("state"))
@@ -121,13 +128,21 @@ class Database:
 
     async def crash(self) -> None:
         """kill -9 of all of it."""
-        for pid in self._family():
+        self.freeze()  # so that it begets no more
+        for pid in self._frozen:
             _signal(pid, signal.SIGKILL)
+        for _ in range(PATIENCE * 10):  # as long as one of them runs, another cannot start
+            if not any(map(_runs, self._frozen)):
+                break
+            await deferLater(reactor, 0.1)
         await self.stop()
 
     def freeze(self) -> None:
         """Nothing of it runs any more."""
-        self._frozen = self._family()
+        postmaster = int((self._data / "cluster" / "postmaster.pid").read_text().split()[0])
+        _signal(postmaster, signal.SIGSTOP)
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        self._frozen = [postmaster, *map(int, children)]
         for pid in self._frozen:
             _signal(pid, signal.SIGSTOP)
 
@@ -149,10 +164,12 @@ class Database:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'archive_crypt%'"
             )
 
-    def _family(self) -> list[int]:
-        postmaster = int((self._data / "cluster" / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        return [postmaster, *map(int, children)]
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _signal(pid: int, what: signal.Signals) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 
 from tests.faults.people import DOMAIN, Person, judged, pause, read
 from tests.faults.process import PATIENCE, Acknowledged, Archive, Database
@@ -22,6 +22,17 @@ class Result:
     def __init__(self) -> None:
         self.said = self.acknowledged = self.lost = self.doubled = self.disordered = 0
         self.wrong: list[str] = []
+
+    def add(self, judged: tuple[int, int, int]) -> None:
+        """One archive more, as `judged`."""
+        self.lost, self.doubled, self.disordered = (
+            mine + more for mine, more in zip((self.lost, self.doubled, self.disordered), judged, strict=True)
+        )
+
+    @property
+    def numbers(self) -> tuple[int, int, int, int, int]:
+        """All there is to count."""
+        return self.said, self.acknowledged, self.lost, self.doubled, self.disordered
 
     @property
     def well(self) -> bool:
@@ -57,33 +68,17 @@ class Scene:
         """All is well again, for a moment; then nobody talks any more: what is in the archives."""
         await pause(1)
         result = Result()
-        await gatherResults([_done(person.falls_silent()) for person in self._people])
-        await self._settles(result)
+        await gatherResults([Deferred.fromCoroutine(person.falls_silent()) for person in self._people])
+        await settles(self.archive, result)
         for person in self._people:
             await person.comes()
-            archive = await read(person.ask)
-            lost, doubled, disordered = judged(person.jid, archive, self._acknowledged.said)
-            result.lost += lost
-            result.doubled += doubled
-            result.disordered += disordered
+            result.add(judged(person.jid, await read(person.ask), self._acknowledged.said))
             result.said += person.said
             person.leaves()
         result.acknowledged = len(self._acknowledged.said)
-        code = await self.archive.stop()
-        if code:
-            result.wrong.append(f"exit code {code}")
+        await self.archive.ends(result)
         self._acknowledged.close()
         return result
-
-    async def _settles(self, result: Result) -> None:
-        for _ in range(PATIENCE * 5):
-            state = await self.archive.state()
-            if not state["octets"] and not state["behind"]:
-                break
-            await pause(0.2)
-        else:
-            result.wrong.append(f"{state['records']} record(s) stay in the spool")
-        result.wrong += [f"{state[what]} {what}" for what in ("parked", "late", "damaged") if state[what]]
 
     def limit(self) -> int:
         """Octets beyond which the files of the spool do not have to grow much to be full."""
@@ -103,7 +98,13 @@ class Scene:
         )
 
 
-def _done(coroutine):
-    from twisted.internet.defer import Deferred
-
-    return Deferred.fromCoroutine(coroutine)
+async def settles(archive: Archive, result: Result) -> None:
+    """All that waited is written; what is not as it should be is `wrong` with the result."""
+    for _ in range(PATIENCE * 5):
+        state = await archive.state()
+        if not state["octets"] and not state["behind"]:
+            break
+        await pause(0.2)
+    else:
+        result.wrong.append(f"{state['records']} record(s) stay in the spool")
+    result.wrong += [f"{state[what]} {what}" for what in ("parked", "late", "damaged") if state[what]]
