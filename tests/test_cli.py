@@ -1,6 +1,7 @@
 """``archive-crypt`` at the command line: what it says, and how it ends."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from archive_crypt import cli
+from archive_crypt.checks import _spool_finding
+from archive_crypt.config import Database
 from archive_crypt.hosts.tls import server_tls
 from archive_crypt.store.migrate import pending
+from archive_crypt.store.spool import Spool
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,6 +78,50 @@ def test_check_finds_what_cannot_start(checked, host, users, said):
     code, (bad,) = checked(host, users)
     assert code == 1
     assert bad.startswith(said)
+
+
+@pytest.fixture
+def spooled(written, capsys):
+    """A function: check a configuration with a spool; the line about it."""
+
+    def check(spool):
+        path = written()
+        text = path.read_text().replace("[host]\n", f"spool = {json.dumps(str(spool))}\n[host]\n", 1)
+        path.write_text(text)
+        cli.main(["check", "--config", str(path)])
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line[5:].startswith("spool: ")]
+        return line
+
+    return check
+
+
+def test_check_looks_at_the_spool(spooled, tmp_path):
+    """What waits in the spool is told, and who has it; none is made."""
+    path = tmp_path / "spool"
+    assert spooled(path) == f"ok   spool: {path}: 0 record(s) wait"
+    assert not path.exists()
+    spool = Spool(path, 1000)
+    spool.open()
+    try:
+        assert spooled(path) == f"ok   spool: {path}: 0 record(s) wait, in use by process {os.getpid()}"
+    finally:
+        spool.close()
+
+
+def test_check_finds_where_no_spool_can_be(spooled, tmp_path):
+    """A folder that is not there, a file of somebody else's and a disk that is too small are named."""
+    assert "none can be kept in /nowhere: no such directory" in spooled("/nowhere/spool")
+    foreign = tmp_path / "diary"
+    foreign.write_text("dear diary" * 100)
+    assert spooled(foreign).startswith(
+        f"BAD  spool: database.spool: {foreign} is no spool of archive_crypt: "
+    )
+    assert (
+        "its disk has room for "
+        in _spool_finding(
+            tmp_path / "archive.toml", Database(spool=str(tmp_path / "spool"), spool_octets=2**62)
+        ).found
+    )
 
 
 def test_check_finds_a_taken_port(checked):
