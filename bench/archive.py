@@ -49,12 +49,13 @@ class Recorded:
 class Bench:
     """One archiver on an empty database, with sealing for one RSA-3072 key."""
 
-    def __init__(self, dsn: str, reactor, postmaster: int) -> None:
+    def __init__(self, dsn: str, reactor, postmaster: int, spooling=None) -> None:
         self.dsn, self.reactor, self.postmaster = dsn, reactor, postmaster
         with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
             cursor.execute("TRUNCATE owner, item CASCADE")
         self.storage = PgStorage(dsn, reactor)
-        works = Works(self.storage, Writer(self.storage, reactor), KeyRing(), reactor, Settings())
+        writer = Writer(self.storage, reactor, spooling=spooling)
+        works = Works(self.storage, writer, KeyRing(), reactor, Settings())
         self.archiver = Archiver(works)
         numbers = opening.generate(3072).public("bench").rsa.public_numbers()
         self.key = RSAKeyValue("bench", numbers.n.to_bytes(384, "big"), numbers.e.to_bytes(3, "big"))
@@ -112,6 +113,10 @@ class Bench:
     def close(self):
         yield self.archiver.close()
         self.storage.close()
+
+    def hand_over(self, load, first=0):
+        """Fires when all of `load` is durable; it begins with the owner `first`."""
+        return self._flood(load, first)
 
     def _flood(self, load, first=0):
         done, state = defer.Deferred(), {"sent": 0, "back": 0}
