@@ -136,3 +136,24 @@ def test_nothing_acknowledged_is_lost_or_doubled(plan):
         for step in plan:
             world.do(*step)
         world.ends()
+
+
+def test_a_refusal_while_the_database_is_slow(tmp_path):
+    """What went into the spool from a batch that is refused then is not overtaken by the rest of the batch."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    process = Process(database, tmp_path / "0")
+    talk.says(process, OWNERS[0], sealed=True)
+    talk.says(process, OWNERS[0], sealed=False)
+    process.passes(1)
+    database.holding = True
+    talk.says(process, OWNERS[0], sealed=True)
+    talk.says(process, OWNERS[0], sealed=False)
+    talk.errs(process, OWNERS[0])
+    process.passes(2)
+    assert process.spooling.records == 1
+    database.answer("made")
+    process.recovers()
+    talk.check(database)
+    assert [change for change in database.made if change in talk.said] == talk.said
+    process.spool.close()
