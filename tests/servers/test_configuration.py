@@ -38,6 +38,7 @@ def command(dsn, tmp_path):
         text = blocks("component.rst", "toml")[0]
         ours = {
             "postgresql:///archive": dsn,
+            "/var/lib/archive-crypt/spool": str(tmp_path / "spool"),
             "5347": str(port),
             "/run/credentials/archive-crypt.service/archive-crypt.secret": str(tmp_path / "secret"),
         }
