@@ -244,8 +244,11 @@ class Spool:
                 raise SpoolDamaged  # a half of it is gone
             spoolfile.make(self.path)
         spoolfile.check_ours(self.path)
-        # One thread after the other uses it, never two at once.
-        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            # One thread after the other uses it, never two at once.
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise SpoolFull(why(error)) from None
         with self._guard() as db:
             db.execute("PRAGMA synchronous = FULL")
             if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
@@ -307,7 +310,8 @@ class Spool:
     @contextmanager
     def _guard(self) -> Iterator[sqlite3.Connection]:
         """The connection; its errors become ours, without the text, which may quote a row."""
-        assert self._db is not None, "open it first"  # noqa: S101
+        if self._db is None:  # between a damaged file and a new one, which the disk does not let us have yet
+            raise SpoolFull("cannot be opened")
         try:
             yield self._db
         except sqlite3.Error as error:

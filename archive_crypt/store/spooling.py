@@ -148,7 +148,8 @@ class Spooling:
             self._held.setdefault(entry.change.owner, deque()).append(entry)
         queue.clear()
         copies, stuck = [], set()
-        in_flight = {id(entry) for entry in flying}
+        # The mark of what is flying is of the file that the database was asked about, and of no later one.
+        in_flight = {id(entry) for entry in flying} if self.attached else set()
         for entry in batch:
             owner = entry.change.owner
             if entry.settled or owner in stuck:
