@@ -15,6 +15,7 @@ import pytest_twisted
 from twisted.internet.threads import deferToThread
 
 from archive_crypt.config import load
+from archive_crypt.store.spool import Spool
 from archive_crypt.tap import ArchiveService, Options, makeService
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +88,20 @@ def test_a_taken_port(written):
         (line,) = failed(written(f"port = {port}"))
     assert "archive-crypt: host: cannot listen on 127.0.0.1 port " in line
     assert "Address already in use" in line
+
+
+def test_a_spool_in_use(written, tmp_path):
+    """So does a spool that another process has."""
+    path = written()
+    text = path.read_text().replace("[host]", f"spool = {json.dumps(str(tmp_path / 'spool'))}\n[host]")
+    path.write_text(text)
+    spool = Spool(tmp_path / "spool", 1000)
+    spool.open()
+    try:
+        (line,) = failed(path)
+    finally:
+        spool.close()
+    assert f"spool is in use by process {os.getpid()}: stop that one, or name another file" in line
 
 
 def test_migrations_pending(written, fresh):

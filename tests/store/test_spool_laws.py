@@ -157,3 +157,32 @@ def test_a_refusal_while_the_database_is_slow(tmp_path):
     talk.check(database)
     assert [change for change in database.made if change in talk.said] == talk.said
     process.spool.close()
+
+
+def test_a_file_that_breaks_while_it_is_used(tmp_path):
+    """It is moved aside, what it held is counted, and what follows is safe again."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    process = Process(database, tmp_path / "0")
+    database.up = False
+    for _ in range(20):
+        talk.says(process, OWNERS[0], sealed=True)
+    process.passes(2)
+    lost, spool = len(talk.acknowledged), process.spool
+    assert lost == 20
+    spool._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    spool._db.execute("PRAGMA shrink_memory")
+    size = spool.path.stat().st_size
+    with spool.path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\x5a" * (size - 4096))
+    process.recovers()
+    assert process.spooling.damaged == 21  # and the Open
+    assert spool.moved.stat().st_size == size
+    database.up = False
+    talk.says(process, OWNERS[1], sealed=True)
+    process.passes(2)
+    assert process.spooling.records == 2
+    process.recovers()
+    assert database.made == talk.said[20:]
+    spool.close()
