@@ -114,7 +114,7 @@ class Database:
 
     def __init__(self, folder: Path) -> None:
         self._postgres = EmbeddedPostgres(folder / "postgres", lambda text: None)
-        self._data = folder / "postgres"
+        self._pid_file = folder / "postgres" / "cluster" / "postmaster.pid"
         self.dsn = self._postgres.start()
         migrate(self.dsn)
 
@@ -131,15 +131,15 @@ class Database:
         self.freeze()  # so that it begets no more
         for pid in self._frozen:
             _signal(pid, signal.SIGKILL)
-        for _ in range(PATIENCE * 10):  # as long as one of them runs, another cannot start
-            if not any(map(_runs, self._frozen)):
+        for _ in range(PATIENCE * 20):  # as long as there is one of them, if only its number, none can start
+            if not any(Path(f"/proc/{pid}").exists() for pid in self._frozen):
                 break
-            await deferLater(reactor, 0.1)
+            await deferLater(reactor, 0.05)
         await self.stop()
 
     def freeze(self) -> None:
         """Nothing of it runs any more."""
-        postmaster = int((self._data / "cluster" / "postmaster.pid").read_text().split()[0])
+        postmaster = int(self._pid_file.read_text().split()[0])
         _signal(postmaster, signal.SIGSTOP)
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         self._frozen = [postmaster, *map(int, children)]
@@ -163,13 +163,6 @@ class Database:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'archive_crypt%'"
             )
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def _signal(pid: int, what: signal.Signals) -> None:
