@@ -112,6 +112,18 @@ class ArchiveBusy(ArchiveError):
     condition, type = "resource-constraint", "wait"
 
 
+class QuotaExceeded(ArchiveError):
+    """Your archive is full: remove something first."""
+
+    condition, type = "resource-constraint", "wait"
+
+
+class TooManyRequests(ArchiveError):
+    """You ask too much at a time: wait a little."""
+
+    condition, type = "policy-violation", "wait"
+
+
 class LockedMemoryUnavailable(ArchiveError):
     """No memory could be locked for keys, so nothing is encrypted; the operator's log says why."""
 

@@ -63,6 +63,14 @@ class Automatic(enum.Enum):
     REQUIRED_MESSAGE = "required-message"
 
 
+class WhenFull(enum.Enum):
+    """What happens when a user keeps as much as he may: nothing more is taken, or what he began to
+    keep longest ago goes, in whole collections."""
+
+    REFUSE = "refuse"
+    EXPIRE = "expire"
+
+
 @dataclass(frozen=True, slots=True)
 class Collection:
     """One collection as a list shows it. (`with_`, `start`) is its identity for the owner.
@@ -300,6 +308,18 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class UserLimits:
+    """What one user may take of the archive, all his streams together.
+
+    `octets` of items, forms and EncryptedKeys, in so many `collections`, and what happens `when_full`.
+    """
+
+    octets: int = 1024 * 1024 * 1024
+    collections: int = 100_000
+    when_full: WhenFull = WhenFull.REFUSE
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What an operator decides about archives. Times in seconds, sizes in octets; None: no bound.
 
@@ -312,7 +332,8 @@ class Settings:
     whether the last EncryptedKey of a data key in use may not be deleted. `expire`: of
     collections whose user prefers nothing; `session_timeout`: of ``<session/>`` rules after the thread's
     last message; `minimum_expire`, `maximum_expire`: bound what users
-    prefer. `tombstones`: how long removals are remembered. `expiry_every`: between two rounds.
+    prefer. `tombstones`: how long removals are remembered. `expiry_every`: between two rounds. `limits`:
+    what one user may take.
     """
 
     save: SaveMode = SaveMode.BODY
@@ -337,3 +358,4 @@ class Settings:
     largest_collection: int = 64 * 1024 * 1024
     most_collections: int = 100
     most_items: int = 200
+    limits: UserLimits = UserLimits()

@@ -8,8 +8,10 @@
 CREATE TABLE owner (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     jid text COLLATE "C" NOT NULL UNIQUE,          -- bare JID
-    revision bigint NOT NULL DEFAULT 0             -- of the preferences: what was sealed under another is decided again
-);
+    revision bigint NOT NULL DEFAULT 0,            -- of the preferences: what was sealed under another is decided again
+    octets bigint NOT NULL DEFAULT 0,              -- of all his collections, as `change` has them
+    collections integer NOT NULL DEFAULT 0         -- how many there are
+) WITH (fillfactor = 70);
 
 -- A collection (XEP-0136 5.2): its identity for the owner is (with_, start).
 CREATE TABLE collection (
@@ -47,7 +49,7 @@ CREATE TABLE change (
     stamp bigint NOT NULL,                         -- unique for the owner
     items integer NOT NULL,                        -- how many the collection holds
     removed boolean NOT NULL DEFAULT false,        -- a tombstone: the collection is gone
-    octets bigint NOT NULL DEFAULT 0,              -- of its items
+    octets bigint NOT NULL DEFAULT 0,              -- of its items, its form and its EncryptedKeys
     archived bigint NOT NULL DEFAULT 0,            -- stamp of the last change that brought an item
     PRIMARY KEY (owner, collection),
     UNIQUE (owner, stamp)

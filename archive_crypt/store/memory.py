@@ -37,16 +37,22 @@ from archive_crypt.store.interfaces import (
 )
 from archive_crypt.store.memory_changes import make
 from archive_crypt.store.memory_state import Owned, is_for, matches, named, octets
+from archive_crypt.store.quota import Quota
 
 T = TypeVar("T")
 
 
 class MemoryStorage:
     """A `Storage` in a dictionary. While `failing` is set every method fails with it, and nothing
-    is made. `now`: the time that changes are stamped with."""
+    is made. `now`: the time that changes are stamped with; `quota`: what each owner may keep."""
 
-    def __init__(self, now: Callable[[], Micros] = lambda: time.time_ns() // 1000) -> None:
+    def __init__(
+        self,
+        now: Callable[[], Micros] = lambda: time.time_ns() // 1000,
+        quota: Quota = Quota(),  # noqa: B008 - it is frozen
+    ) -> None:
         self.failing: Exception | None = None
+        self._quota = quota
         self._now = now
         self._owners: dict[str, Owned] = {}
         self._marks = Counter[tuple[str, str]]()
@@ -118,7 +124,7 @@ class MemoryStorage:
             return [None] * len(changes)
         now = self._now()
         work = {jid: self._owned(jid).copy(now) for jid in {change.owner for change in changes}}
-        outcomes = [make(work[change.owner], change) for change in changes]
+        outcomes = [make(work[change.owner], change, self._quota) for change in changes]
         self._owners.update(work)
         if mark is not None:
             self._marks[mark.line, mark.spool] = mark.number

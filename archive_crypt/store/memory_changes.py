@@ -12,6 +12,7 @@ from archive_crypt.errors import (
     CollectionGone,
     NoSuchCollection,
     NotAcceptable,
+    QuotaExceeded,
     StorageRefused,
     Withheld,
     WouldLoseData,
@@ -47,24 +48,65 @@ from archive_crypt.store.interfaces import (
     SetPublished,
     Terms,
 )
-from archive_crypt.store.memory_state import Kept, Owned, bare, is_crypt, is_for, matches, needs, octets
+from archive_crypt.store.memory_state import (
+    Kept,
+    Owned,
+    bare,
+    is_crypt,
+    is_for,
+    matches,
+    needs,
+    octets,
+    size,
+    weight,
+)
+from archive_crypt.store.quota import MOST_OLDEST, Quota
 
 
-def make(owned: Owned, change: Change) -> Outcome:
+def make(owned: Owned, change: Change, quota: Quota) -> Outcome:
     """Make one change of a batch; its outcome.
 
     :raises StorageRefused: nothing of the batch may be made.
     """
-    if not isinstance(change, Open | Append):
-        owned.bumped.clear()
+    if isinstance(change, Open | Append):
+        return _record(owned, change, quota)
+    owned.bumped.clear()
+    owned.full = False
+    if isinstance(change, Save):
+        return _save(owned, change, quota)
     return _MAKERS[type(change)](owned, change)
+
+
+def _record(owned: Owned, change: Open | Append, quota: Quota) -> Outcome:
+    if _withheld(owned, change.terms):
+        return Withheld()
+    new = isinstance(change, Open)
+    more = sum(map(size, change.keys)) if isinstance(change, Open) else octets(change.item)
+    if owned.full or change.collection in owned.ended or not _make_room(owned, quota, more, new):
+        owned.full = owned.full or change.collection not in owned.ended
+        owned.ended.add(change.collection)
+        return QuotaExceeded()
+    return _MAKERS[type(change)](owned, change)
+
+
+def _make_room(owned: Owned, quota: Quota, octets: int, collections: int, but: Kept | None = None) -> bool:
+    """Whether so much more fits, after the oldest collections went, if they may."""
+
+    def fits() -> bool:
+        kept = sum(map(weight, owned.kept.values())), len(owned.kept)
+        return quota.fits(kept, octets, collections)
+
+    if fits() or not quota.rolling or octets > quota.octets:
+        return fits()
+    for _, kept in sorted(owned.kept.items())[:MOST_OLDEST]:
+        if not fits() and kept is not but and kept.archived < owned.now - int(quota.settled * SECOND):
+            _remove_all(owned, [kept])
+    return fits()
 
 
 def _open(owned: Owned, change: Open) -> Outcome:
     if change.collection in owned.kept:
         return None
-    if _withheld(owned, change.terms):
-        return Withheld()
     candidates = range(change.start, change.start + SECOND, MILLISECOND)
     start = next((start for start in candidates if not owned.find(change.with_, start)), None)
     if start is None:
@@ -92,8 +134,6 @@ def _append(owned: Owned, change: Append) -> Outcome:
     kept, item = owned.kept.get(change.collection), change.item
     if kept is None:
         return CollectionGone()
-    if _withheld(owned, change.terms):
-        return Withheld()
     if item.number in kept.items or (isinstance(item, SealedItem) and item.key_name not in kept.key_names):
         raise StorageRefused
     kept.items[item.number] = item
@@ -189,17 +229,12 @@ def _too_many_keys(owned: Owned, kept: Kept, change: Save) -> bool:
     others = [key for other in owned.kept.values() if other.shown.id != kept.shown.id for key in other.keys]
     uploaded = [key for key in (*others, *kept.keys) if isinstance(key, UploadedKey)]
     return any(
-        sum(
-            len(key.content.encode()) * max(1, len(key.recipients))
-            for key in uploaded
-            if key.key_name == name
-        )
-        > MOST_WRAPPED
+        sum(size(key) for key in uploaded if key.key_name == name) > MOST_WRAPPED
         for name in {key.key_name for key in change.keys}
     )
 
 
-def _save(owned: Owned, change: Save) -> Outcome:
+def _save(owned: Owned, change: Save, quota: Quota) -> Outcome:
     old = owned.find(change.with_, change.start)
     if old is None and change.collection in owned.kept:
         raise StorageRefused
@@ -210,10 +245,13 @@ def _save(owned: Owned, change: Save) -> Outcome:
     kept.keys += {key.content: key for key in change.keys if key.content not in known}.values()
     if is_crypt(kept) and any(isinstance(item, PlainItem) for item in kept.items.values()):
         return NotAcceptable("A collection holds either encrypted messages or messages in clear.")
-    if change.items and sum(map(octets, kept.items.values())) > change.most_octets:
+    more = weight(kept) - (weight(old) if old else 0)
+    if more > 0 and weight(kept) > change.most_octets:
         return NotAcceptable("The collection would be too large.")
     if _too_many_keys(owned, kept, change):
         return NotAcceptable("There are too many EncryptedKeys of one data key.")
+    if not _make_room(owned, quota, more, old is None, old):
+        return QuotaExceeded()
     if change.items:
         kept.archived = owned.now
     if old is None:
@@ -273,7 +311,7 @@ def _remove_all(owned: Owned, gone: list[Kept]) -> int:
         _bury(owned, kept)
     # What is needed of its keys stays, with the first collection that needs it (XEP-0241 5).
     homes: dict[str, Kept] = {}
-    for kept in owned.in_order():
+    for _, kept in sorted(owned.kept.items()):
         for name in needs(kept):
             homes.setdefault(name, kept)
     for key in (key for kept in gone for key in kept.keys if key.key_name in homes):
@@ -339,7 +377,6 @@ _MAKERS: dict[type, Callable[[Owned, Any], Outcome]] = {
     Reseal: _reseal,
     SetAuto: _set_auto,
     SetPublished: _set_published,
-    Save: _save,
     Remove: _remove,
     Expire: _expire,
     DeleteKeys: _delete_keys,

@@ -55,7 +55,8 @@ class Kept:
 @dataclass
 class Owned:
     """All of one owner. `stamp`: the last that was given; `now`: when the running batch is made,
-    and `bumped`: the collections whose version it raised."""
+    `bumped`: the collections whose version it raised, `full`: whether it refused something. `ended`: the
+    collections that something was refused for."""
 
     kept: dict[int, Kept] = field(default_factory=dict)
     tombstones: dict[tuple[str, Micros], Modification] = field(default_factory=dict)
@@ -63,11 +64,13 @@ class Owned:
     stamp: Micros = 0
     now: Micros = 0
     bumped: set[int] = field(default_factory=set)
+    full: bool = False
+    ended: set[int] = field(default_factory=set)
 
     def copy(self, now: Micros) -> Owned:
         """The same for a batch made `now`, free to be changed."""
         kept = {number: kept.copy() for number, kept in self.kept.items()}
-        return Owned(kept, dict(self.tombstones), self.state, self.stamp, now)
+        return Owned(kept, dict(self.tombstones), self.state, self.stamp, now, ended=set(self.ended))
 
     def find(self, with_: str, start: Micros) -> Kept | None:
         """The collection of exactly this identity."""
@@ -123,6 +126,24 @@ def needs(kept: Kept) -> set[str]:
 def octets(item: Item) -> int:
     """How large an item is."""
     return len(item.cipher if isinstance(item, SealedItem) else item.content.encode())
+
+
+def recipients(key: UploadedKey) -> tuple[str, ...]:
+    """The public keys that an uploaded EncryptedKey is for, each once; "" if it names none."""
+    return tuple(dict.fromkeys(key.recipients)) or ("",)
+
+
+def size(key: WrappedKey) -> int:
+    """How large an EncryptedKey is: an uploaded one, as often as it names public keys."""
+    if isinstance(key, UploadedKey):
+        return len(key.content.encode()) * len(recipients(key))
+    return len(key.cipher)
+
+
+def weight(kept: Kept) -> int:
+    """How large a collection is with all in it."""
+    form = len(kept.form.content.encode()) if kept.form else 0
+    return form + sum(map(octets, kept.items.values())) + sum(map(size, kept.keys))
 
 
 def is_crypt(kept: Kept) -> bool:

@@ -33,6 +33,7 @@ from archive_crypt.store.interfaces import (
     Outcome,
     OwnerState,
 )
+from archive_crypt.store.quota import Quota
 from archive_crypt.store.rows import Rows
 
 T = TypeVar("T")
@@ -74,13 +75,14 @@ class _Pool(adbapi.ConnectionPool):
 class PgStorage:
     """A `Storage` on the PostgreSQL database that `dsn` names, its schema migrated.
 
-    Needs a running `reactor`; `close()` it. One connection writes, `readers` read.
+    Needs a running `reactor`; `close()` it. One connection writes, `readers` read. `quota`: what each
+    owner may keep.
     """
 
     log = Logger()
 
-    def __init__(self, dsn: str, reactor: Any, readers: int = 4) -> None:
-        self._rows = Rows()
+    def __init__(self, dsn: str, reactor: Any, readers: int = 4, quota: Quota = Quota()) -> None:  # noqa: B008
+        self._rows = Rows(quota)
         self._most_tries = readers + 1
         self._writer = self._pool(dsn, reactor, 1, readonly=False)
         self._readers = self._pool(dsn, reactor, readers, readonly=True)

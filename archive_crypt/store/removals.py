@@ -9,8 +9,9 @@ from typing import Any
 from archive_crypt.errors import NoSuchCollection, WouldLoseData
 from archive_crypt.model import Micros
 from archive_crypt.store import sql, uploads
+from archive_crypt.store.burials import bury
 from archive_crypt.store.interfaces import DeleteKeys, Expire, ListFilter, Remove
-from archive_crypt.store.sql import Locked, Place
+from archive_crypt.store.sql import Growth, Locked, Place
 
 _DIGEST = "substr(sha256(cipher), 1, 8)"  # as in the index
 #: For these public keys; an uploaded one with all its rows, whomever else it is for.
@@ -46,7 +47,7 @@ def remove(cursor: Any, owner: Locked, change: Remove) -> int:
         (owner.id, *values, change.limit),
     )
     ids = [id_ for (id_,) in cursor.fetchall()]
-    _bury(cursor, owner.id, ids)
+    bury(cursor, owner, ids)
     return len(ids)
 
 
@@ -65,7 +66,7 @@ def expire(cursor: Any, owner: Locked, change: Expire) -> int:
         {"owner": owner.id, "before": change.before},
     )
     expired = [id_ for id_, with_, archived in cursor.fetchall() if change.expired(with_, archived)]
-    _bury(cursor, owner.id, expired[: change.limit])
+    bury(cursor, owner, expired[: change.limit])
     return len(expired[: change.limit])
 
 
@@ -92,11 +93,13 @@ def delete_keys(cursor: Any, owner: Locked, change: DeleteKeys) -> int:
     if change.guard and _orphans(cursor, place, [name for name, *_ in doomed], these):
         raise WouldLoseData
     cursor.execute(
-        f"DELETE FROM encrypted_key WHERE owner = %s AND collection = %s AND {_THESE}",
+        f"DELETE FROM encrypted_key WHERE owner = %s AND collection = %s AND {_THESE}"
+        " RETURNING octet_length(cipher)",
         (*place, *these),
     )
+    growth = Growth(0, -sum(octets for (octets,) in cursor.fetchall()))
     uploads.refresh_crypt(cursor, place)
-    sql.bump_one(cursor, place)
+    sql.bump_one(cursor, owner, place, growth)
     return len(doomed)
 
 
@@ -127,36 +130,3 @@ def _orphans(cursor: Any, place: Place, names: list[str], these: tuple[list[str]
     )
     used = {name for (name,) in cursor.fetchall()}
     return used & (set(names) - left)
-
-
-def _bury(cursor: Any, owner: int, ids: list[int]) -> None:
-    """Delete collections with all in them, and leave their tombstones."""
-    if not ids:
-        return
-    _rehome_keys(cursor, owner, ids)
-    for table, column in (("item", "collection"), ("collection", "id")):
-        cursor.execute(f"DELETE FROM {table} WHERE owner = %s AND {column} = ANY(%s)", (owner, ids))
-    drawn = sql.stamps(cursor, [(owner, id_) for id_ in ids])
-    cursor.execute(
-        "UPDATE change c SET removed = true, stamp = v.stamp, items = 0, octets = 0"
-        " FROM unnest(%s::bigint[], %s::bigint[]) AS v(collection, stamp)"
-        " WHERE c.owner = %s AND c.collection = v.collection",
-        (ids, [drawn[owner, id_] for id_ in ids], owner),
-    )
-
-
-def _rehome_keys(cursor: Any, owner: int, ids: list[int]) -> None:
-    """Give EncryptedKeys that others' data needs to one of those others: they are looked for
-    among all of the owner's (XEP-0241 5)."""
-    cursor.execute(
-        "WITH doomed AS (SELECT * FROM encrypted_key WHERE owner = %(owner)s AND collection = ANY(%(ids)s)),"
-        " needed AS (SELECT name, collection FROM data_key WHERE owner = %(owner)s"
-        "   AND name IN (SELECT name FROM doomed) AND NOT collection = ANY(%(ids)s)"
-        "  UNION ALL SELECT unnest(form_keys), id FROM collection"
-        "   WHERE owner = %(owner)s AND form_keys <> '{}' AND NOT id = ANY(%(ids)s))"
-        " INSERT INTO encrypted_key (owner, collection, name, recipient, algorithm, cipher)"
-        " SELECT d.owner, n.collection, d.name, d.recipient, d.algorithm, d.cipher FROM doomed d"
-        " JOIN (SELECT name, min(collection) AS collection FROM needed GROUP BY name) n ON n.name = d.name"
-        " ON CONFLICT DO NOTHING",
-        {"owner": owner, "ids": ids},
-    )

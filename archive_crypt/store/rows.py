@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from psycopg2.extras import execute_values
 
 from archive_crypt.core import preferences as wishes
-from archive_crypt.errors import ArchiveError, CollectionGone, StorageRefused, StorageUnavailable, Withheld
+from archive_crypt.errors import (
+    ArchiveError,
+    CollectionGone,
+    QuotaExceeded,
+    StorageRefused,
+    StorageUnavailable,
+    Withheld,
+)
 from archive_crypt.model import MILLISECOND, SECOND, Mark, Micros, PlainItem, Preferences, SealedItem
 from archive_crypt.store import marks, removals, settled, sql, uploads
 from archive_crypt.store.interfaces import (
@@ -36,6 +44,7 @@ from archive_crypt.store.interfaces import (
     SetPublished,
     Terms,
 )
+from archive_crypt.store.quota import Ended, Quota, refused
 from archive_crypt.store.sql import Growth, Locked, Place, Row
 
 #: What is recorded. (A tuple: a union is made anew each time it is written.)
@@ -48,7 +57,9 @@ _MOST_NUMBERS = 100_000
 class Rows:
     """Applies batches of changes, one at a time, with the cursor of a writing connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, quota: Quota = Quota()) -> None:  # noqa: B008 - it is frozen
+        self._quota = quota
+        self._ended = Ended()
         #: (owner, collection, data key's name) -> its number there. These never change.
         self._numbers: dict[tuple[int, int, str], int] = {}
         #: The id of the last batch's transaction and its outcomes, which may have been committed.
@@ -61,7 +72,7 @@ class Rows:
             SetPublished: settled.set_published,
             SetPreferences: settled.set_preferences,
             Prolong: settled.prolong,
-            Save: uploads.save,
+            Save: partial(uploads.save, quota=quota),
             Remove: removals.remove,
             Expire: removals.expire,
             DeleteKeys: removals.delete_keys,
@@ -98,6 +109,7 @@ class Rows:
                 outcomes += self._record(cursor, owners, list(group))
             else:
                 outcomes += [self._single(cursor, owners[change.owner], change) for change in group]
+        sql.settle(cursor, owners.values())
         self._last = transaction, outcomes
         return outcomes
 
@@ -112,29 +124,29 @@ class Rows:
     # What is recorded.
 
     def _record(self, cursor: Any, owners: dict[str, Locked], changes: list[Any]) -> list[Outcome]:
-        withheld = _withheld(cursor, owners, changes)
-        outcomes: list[Outcome] = [Withheld() if n in withheld else None for n in range(len(changes))]
-        kept = [change for n, change in enumerate(changes) if n not in withheld] if withheld else changes
+        refusals: dict[int, ArchiveError] = {n: Withheld() for n in _withheld(cursor, owners, changes)}
+        full = refused(cursor, self._quota, self._ended, owners, changes, refusals)
+        refusals.update({n: QuotaExceeded() for n in full})
+        kept = [one for n, one in enumerate(changes) if n not in refusals] if refusals else changes
         opens = [change for change in kept if isinstance(change, Open)]
         opened = self._open(cursor, owners, opens) if opens else {}
         rows = [self._row(cursor, owners, change) for change in kept if isinstance(change, Append)]
         sql.copy(cursor, rows)
-        growth: defaultdict[Place, Growth] = defaultdict(Growth)
-        for row in rows:
-            grows = growth[row.place]
-            grows.items += 1
-            grows.octets += len(row.content)
-        drawn = sql.stamps(cursor, list(dict.fromkeys((*opened, *growth))))
+        growth = _growth(owners, opens, rows)
+        drawn = sql.stamps(cursor, list(growth))
         if opened:
             sql.insert_changes(cursor, opened, drawn, growth)
         grown = [place for place in growth if place not in opened]
         gone = set(grown) - sql.bump(cursor, grown, drawn, growth)
         if gone:
             _take_back(cursor, gone)
-            for n, change in enumerate(changes):
-                if isinstance(change, Append) and (owners[change.owner].id, change.collection) in gone:
-                    outcomes[n] = outcomes[n] or CollectionGone()
-        return outcomes
+            refusals |= {
+                n: CollectionGone()
+                for n, change in enumerate(changes)
+                if n not in refusals and (owners[change.owner].id, change.collection) in gone
+            }
+        _count(owners, opened, {place: one for place, one in growth.items() if place not in gone})
+        return [refusals.get(n) for n in range(len(changes))]
 
     def _open(
         self, cursor: Any, owners: dict[str, Locked], opens: list[Open]
@@ -203,7 +215,7 @@ class Rows:
         cursor.execute("UPDATE collection SET crypt = true WHERE owner = %s AND id = %s", place)
         if not cursor.rowcount or not sql.insert_data_key(cursor, place, change.key_name, change.algorithm):
             return  # gone, or done before
-        sql.insert_keys(cursor, [(place, key) for key in change.keys])
+        keys = sql.insert_keys(cursor, [(place, key) for key in change.keys])
         cursor.execute(
             "DELETE FROM item WHERE owner = %s AND collection = %s AND at IS NOT NULL"
             " RETURNING number, octet_length(content)",
@@ -214,8 +226,8 @@ class Rows:
             raise StorageRefused("What is to be sealed is not what the collection holds in clear.")
         number = self._number(cursor, place, change.key_name)
         sql.copy(cursor, [Row(place, item.number, number, None, item.cipher) for item in change.items])
-        more = sum(len(item.cipher) for item in change.items) - sum(plain.values())
-        sql.bump_one(cursor, place, Growth(0, more))
+        more = sum(len(item.cipher) for item in change.items) - sum(plain.values()) + sum(keys)
+        sql.bump_one(cursor, owner, place, Growth(0, more))
 
 
 def _committed(cursor: Any, transaction: int) -> bool:
@@ -247,6 +259,29 @@ def _still(preferences: Preferences, terms: Terms) -> bool:
     preferences = wishes.without_lapsed(preferences, terms.at)
     now = wishes.save_mode(preferences, terms.with_, terms.thread, terms.default)
     return wishes.least(now, terms.mode) is terms.mode
+
+
+def _growth(owners: Mapping[str, Locked], opens: Sequence[Open], rows: Sequence[Row]) -> dict[Place, Growth]:
+    """By how much each collection grows that is opened or appended to."""
+    growth: defaultdict[Place, Growth] = defaultdict(Growth)
+    for change in opens:
+        growth[owners[change.owner].id, change.collection].octets = sum(
+            len(key.cipher) for key in change.keys
+        )
+    for row in rows:
+        grows = growth[row.place]
+        grows.items += 1
+        grows.octets += len(row.content)
+    return growth
+
+
+def _count(owners: Mapping[str, Locked], opened: Iterable[Place], growth: Mapping[Place, Growth]) -> None:
+    """Count what its owners keep more."""
+    by_id = {one.id: one for one in owners.values()}
+    for (owner, _), grown in growth.items():
+        by_id[owner].octets += grown.octets
+    for owner, _ in opened:
+        by_id[owner].collections += 1
 
 
 def _take_back(cursor: Any, gone: set[Place]) -> None:

@@ -32,7 +32,7 @@ from archive_crypt.store.interfaces import (
     SetPreferences,
     SetPublished,
 )
-from archive_crypt.store.sql import Locked
+from archive_crypt.store.sql import Growth, Locked
 
 #: Where other processes hear of changed preferences: a JSON list, the owner's JID and the revision.
 CHANNEL = "archive_crypt_preferences"
@@ -45,9 +45,9 @@ def add_keys(cursor: Any, owner: Locked, change: AddKeys) -> None:
     if not cursor.rowcount:
         return
     new = sql.insert_data_key(cursor, place, change.key_name, change.algorithm)
-    new += sql.insert_keys(cursor, [(place, key) for key in change.keys])
-    if new:
-        sql.bump_one(cursor, place)
+    octets = sql.insert_keys(cursor, [(place, key) for key in change.keys])
+    if new or octets:
+        sql.bump_one(cursor, owner, place, Growth(0, sum(octets)))
 
 
 def rename(cursor: Any, owner: Locked, change: Rename) -> None:

@@ -37,10 +37,18 @@ COLLECTION = (
 
 @dataclass(slots=True)
 class Locked:
-    """An owner whose row is locked until the transaction ends. `revision`: of the preferences."""
+    """An owner whose row is locked until the transaction ends. `revision`: of the preferences. `octets` and
+    `collections`: what he keeps now; `settle` stores that, if it is not what is `stored`."""
 
     id: int
     revision: int
+    octets: int
+    collections: int
+    stored: tuple[int, int]
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        return self.octets, self.collections
 
 
 class Row(NamedTuple):
@@ -55,7 +63,7 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class Growth:
-    """By how much a collection grows."""
+    """By how much a collection grows: `octets` of items, form and EncryptedKeys."""
 
     items: int = 0
     octets: int = 0
@@ -65,8 +73,8 @@ def lock(cursor: Any, jids: set[str]) -> tuple[dict[str, Locked], int]:
     """These owners, new ones made, all locked until the transaction ends; and the transaction's id."""
     names = sorted(jids)
     query = (
-        "SELECT jid, id, revision, pg_current_xact_id()::text FROM owner WHERE jid = ANY(%s)"
-        " ORDER BY id FOR NO KEY UPDATE"
+        "SELECT jid, id, revision, octets, collections, pg_current_xact_id()::text FROM owner"
+        " WHERE jid = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
     )
     cursor.execute(query, (names,))
     rows = cursor.fetchall()
@@ -76,7 +84,28 @@ def lock(cursor: Any, jids: set[str]) -> tuple[dict[str, Locked], int]:
         execute_values(cursor, "INSERT INTO owner (jid) VALUES %s ON CONFLICT DO NOTHING", new)
         cursor.execute(query, (names,))
         rows = cursor.fetchall()
-    return {jid: Locked(id_, revision) for jid, id_, revision, _ in rows}, int(rows[0][3]) if rows else 0
+    locked = {
+        jid: Locked(id_, revision, octets, collections, (octets, collections))
+        for jid, id_, revision, octets, collections, _ in rows
+    }
+    return locked, int(rows[0][5]) if rows else 0
+
+
+def settle(cursor: Any, owners: Iterable[Locked]) -> None:
+    """Store how much each owner keeps by now."""
+    changed = [one for one in owners if one.kept != one.stored]
+    if not changed:
+        return
+    cursor.execute(
+        "UPDATE owner o SET octets = v.octets, collections = v.collections"
+        " FROM unnest(%s::bigint[], %s::bigint[], %s::int[]) AS v(id, octets, collections)"
+        " WHERE o.id = v.id",
+        (
+            [one.id for one in changed],
+            [one.octets for one in changed],
+            [one.collections for one in changed],
+        ),
+    )
 
 
 def stamps(cursor: Any, places: Sequence[Place]) -> dict[Place, Micros]:
@@ -124,9 +153,11 @@ def bump(
     return set(cursor.fetchall())
 
 
-def bump_one(cursor: Any, place: Place, growth: Growth | None = None) -> None:
+def bump_one(cursor: Any, owner: Locked, place: Place, growth: Growth | None = None) -> None:
     """Version +1 of one collection."""
-    bump(cursor, [place], stamps(cursor, [place]), {place: growth or Growth()})
+    growth = growth or Growth()
+    bump(cursor, [place], stamps(cursor, [place]), {place: growth})
+    owner.octets += growth.octets
 
 
 def insert_changes(
@@ -188,19 +219,20 @@ def insert_data_key(cursor: Any, place: Place, name: str, algorithm: str) -> int
     return int(cursor.rowcount)
 
 
-def insert_keys(cursor: Any, rows: Iterable[tuple[Place, EncryptedKey]]) -> int:
-    """How many of these EncryptedKeys were not there yet."""
+def insert_keys(cursor: Any, rows: Iterable[tuple[Place, EncryptedKey]]) -> list[int]:
+    """How large each of these EncryptedKeys is that was not there yet."""
     values = [(*place, k.key_name, k.recipient, k.algorithm, k.cipher) for place, k in rows]
     if not values:
-        return 0
-    execute_values(
+        return []
+    inserted = execute_values(
         cursor,
         "INSERT INTO encrypted_key (owner, collection, name, recipient, algorithm, cipher) VALUES %s"
-        " ON CONFLICT DO NOTHING",
+        " ON CONFLICT DO NOTHING RETURNING octet_length(cipher)",
         values,
         page_size=len(values),
+        fetch=True,
     )
-    return int(cursor.rowcount)
+    return [octets for (octets,) in inserted]
 
 
 def copy(cursor: Any, rows: Iterable[Row]) -> None:

@@ -7,27 +7,33 @@ from collections import Counter
 from typing import Any
 
 from archive_crypt.core import times
-from archive_crypt.errors import NotAcceptable
+from archive_crypt.errors import NotAcceptable, QuotaExceeded
 from archive_crypt.model import SECOND, Collection, EncryptedKey, Form, Link, Micros, UploadedKey
 from archive_crypt.store import sql
 from archive_crypt.store.interfaces import FIRST_UPLOAD, MOST_WRAPPED, Save
+from archive_crypt.store.quota import Quota, make_room
 from archive_crypt.store.sql import Growth, Locked, Place, Row
 
 #: The number of the row that is a collection's form.
 FORM = -1
 
 
-def save(cursor: Any, owner: Locked, change: Save) -> Collection:
+def save(cursor: Any, owner: Locked, change: Save, quota: Quota) -> Collection:
     """The collection as it is after the upload.
 
     :raises NotAcceptable: it would mix what is in clear with what is encrypted, or grow too large.
+    :raises QuotaExceeded: its owner would keep more than he may.
     """
     known = sql.find(cursor, owner.id, change.with_, change.start)
     place = (owner.id, change.collection if known is None else known.id)
-    growth = Growth(len(change.items), sum(len(item.content.encode()) for item in change.items))
+    growth = _growth(cursor, place, change)
     _check(cursor, place, change, growth)
+    if not make_room(cursor, quota, owner, growth.octets, known is None, place):
+        raise QuotaExceeded
     if known is None:
         _create(cursor, place, change)
+        owner.collections += 1
+        owner.octets += growth.octets
     changed = _describe(cursor, place, known, change)
     changed |= _put_form(cursor, place, change)
     changed |= bool(_put_keys(cursor, place, change.keys))
@@ -38,7 +44,7 @@ def save(cursor: Any, owner: Locked, change: Save) -> Collection:
         identity = (change.with_, change.start)
         sql.insert_changes(cursor, {place: identity}, sql.stamps(cursor, [place]), {place: growth})
     elif changed:
-        sql.bump_one(cursor, place, growth)
+        sql.bump_one(cursor, owner, place, growth)
     found = sql.find(cursor, owner.id, change.with_, change.start)
     assert found is not None  # noqa: S101 - it was made or found above
     return found
@@ -47,6 +53,29 @@ def save(cursor: Any, owner: Locked, change: Save) -> Collection:
 def refresh_crypt(cursor: Any, place: Place) -> None:
     """``crypt`` tells whether there is EncryptedData or an EncryptedKey (XEP-0241 4)."""
     _set_crypt(cursor, place)
+
+
+def _growth(cursor: Any, place: Place, change: Save) -> Growth:
+    """How much more the collection will hold."""
+    octets = sum(len(item.content.encode()) for item in change.items)
+    if change.form is not None:
+        octets += len(change.form.content.encode()) - len(_form(cursor, place))
+    new = {hashlib.sha256(key.content.encode()).digest(): key for key in change.keys}
+    if new:
+        cursor.execute(
+            "SELECT DISTINCT sha256(cipher) FROM encrypted_key"
+            " WHERE owner = %s AND collection = %s AND algorithm = ''",
+            place,
+        )
+        for (digest,) in cursor.fetchall():
+            new.pop(bytes(digest), None)
+    octets += sum(len(key.content.encode()) * len(_recipients(key)) for key in new.values())
+    return Growth(len(change.items), octets)
+
+
+def _recipients(key: UploadedKey) -> tuple[str, ...]:
+    """The public keys it has a row for, each."""
+    return tuple(dict.fromkeys(key.recipients)) or ("",)
 
 
 def _check(cursor: Any, place: Place, change: Save, growth: Growth) -> None:
@@ -58,7 +87,7 @@ def _check(cursor: Any, place: Place, change: Save, growth: Growth) -> None:
         raise NotAcceptable("A collection holds messages and notes in clear, or encrypted data: not both.")
     cursor.execute("SELECT octets FROM change WHERE owner = %s AND collection = %s", place)
     (octets,) = cursor.fetchone() or (0,)
-    if growth.octets and octets + growth.octets > change.most_octets:
+    if growth.octets > 0 and octets + growth.octets > change.most_octets:
         raise NotAcceptable("The collection would grow too large; begin another one.")
     if change.keys:
         _check_keys(cursor, place, change.keys)
@@ -69,7 +98,7 @@ def _check_keys(cursor: Any, place: Place, keys: tuple[UploadedKey, ...]) -> Non
     owner, collection = place
     octets, digests = Counter[str](), []
     for content, key in {key.content.encode(): key for key in keys}.items():
-        octets[key.key_name] += len(content) * max(1, len(key.recipients))
+        octets[key.key_name] += len(content) * len(_recipients(key))
         digests.append(hashlib.sha256(content).digest())
     cursor.execute(
         "SELECT name, sum(octet_length(cipher)) FROM encrypted_key"
@@ -145,11 +174,7 @@ def _put_form(cursor: Any, place: Place, change: Save) -> bool:
     if change.form is None:
         return False
     content = change.form.content.encode()
-    cursor.execute(
-        "SELECT content FROM item WHERE owner = %s AND collection = %s AND number = %s", (*place, FORM)
-    )
-    row = cursor.fetchone()
-    if content == (b"" if row is None else bytes(row[0])):
+    if content == _form(cursor, place):
         return False
     cursor.execute("DELETE FROM item WHERE owner = %s AND collection = %s AND number = %s", (*place, FORM))
     if content:
@@ -159,13 +184,22 @@ def _put_form(cursor: Any, place: Place, change: Save) -> bool:
     return True
 
 
+def _form(cursor: Any, place: Place) -> bytes:
+    """The collection's form; empty without one."""
+    cursor.execute(
+        "SELECT content FROM item WHERE owner = %s AND collection = %s AND number = %s", (*place, FORM)
+    )
+    row = cursor.fetchone()
+    return b"" if row is None else bytes(row[0])
+
+
 def _put_keys(cursor: Any, place: Place, keys: tuple[UploadedKey, ...]) -> int:
     rows = [
         (place, EncryptedKey(key.key_name, recipient, "", key.content.encode()))
         for key in keys
-        for recipient in key.recipients or ("",)
+        for recipient in _recipients(key)
     ]
-    return sql.insert_keys(cursor, rows)
+    return len(sql.insert_keys(cursor, rows))
 
 
 def _put_items(cursor: Any, place: Place, change: Save) -> bool:
