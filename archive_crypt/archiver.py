@@ -29,6 +29,7 @@ from archive_crypt.errors import (
     CollectionGone,
     NotAcceptable,
     NoUsableKey,
+    QuotaExceeded,
     StorageUnavailable,
     Withheld,
 )
@@ -211,7 +212,7 @@ class Archiver:
 
     def listen(self, jid: JID, listener: Listener) -> None:
         """Tell `listener` what the user of this stream should know without having asked."""
-        self._find(jid)[1].listener = listener
+        self._owners[jid.userhost()].recorders[jid.full()].listener = listener
 
     # How it is done.
 
@@ -283,6 +284,8 @@ class Archiver:
         if not may:
             return self._skip(reason)
         content = items.content(copy.message, copy.direction, mode, peer.name)
+        if owner.full:
+            return self._refuse(recorder, QuotaExceeded(), QuotaExceeded.__name__)
         if policy.is_too_large(content):
             return self._refuse(recorder, NotAcceptable("It is too large."), "too large")
         said, skip = self._judge_copy(owner, recorder, copy, peer, content)
@@ -349,6 +352,8 @@ class Archiver:
         error = failure.value
         if isinstance(error, CollectionGone):
             owner.conversations.gone(talk)
+        if isinstance(error, QuotaExceeded) and not owner.full:
+            owner.fill()
         if isinstance(error, Withheld):
             self.counts["not to be saved"] += 1
             return False
@@ -388,10 +393,6 @@ class Archiver:
     def _leave(self, _: object, owner: Owner) -> None:
         if not owner.recorders and not owner.conversations.busy and self._owners.get(owner.jid) is owner:
             del self._owners[owner.jid]
-
-    def _find(self, jid: JID) -> tuple[Owner, Recorder]:
-        owner = self._owners[jid.userhost()]
-        return owner, owner.recorders[jid.full()]
 
     def _log_failure(self, failure: Failure) -> None:
         self.log.error("recording could not be adjusted: {kind}", kind=kind(failure))

@@ -19,7 +19,7 @@ from archive_crypt.crypto.envelope import SEAL_ALGORITHMS, WRAP_ALGORITHMS
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.limits import Limits
 from archive_crypt.hosts.wire import address
-from archive_crypt.model import Automatic, SaveMode, Settings
+from archive_crypt.model import Automatic, SaveMode, Settings, UserLimits, WhenFull
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,9 @@ _ARCHIVE = {_RENAMED.get(f.name, f.name): f.name for f in fields(Settings)}
 
 #: Seconds that removals are remembered at least: a client that comes after holidays must hear of them.
 _YEAR = 365 * 24 * 3600
-#: The largest number that any setting can be: 68 years, 2 GiB.
+#: The largest number that any setting can be: 68 years, 2 GiB; but a user's archive may be larger.
 _MOST = 2**31 - 1
+_MOST_KEPT = 2**53
 #: Octets of a stanza that every server takes.
 _LEAST_STANZA = 10_000
 
@@ -253,6 +254,8 @@ def _archive(name: str, value: Any) -> Any:
     if name == "save":
         modes = {mode.value: mode.value for mode in SaveMode if mode is not SaveMode.STREAM}
         return SaveMode(_one_of(path, value, modes))
+    if name == "limits":
+        return _user_limits(path, value)
     if name == "automatic":
         return Automatic(_one_of(path, value, {mode.value: mode.value for mode in Automatic}))
     if name in ("seal", "wrap"):
@@ -264,6 +267,23 @@ def _archive(name: str, value: Any) -> Any:
     if name == "tombstones" and value < _YEAR:
         raise _Wrong(path, f"write {_YEAR} (a year) or more, or leave it out: for ever")
     return value
+
+
+def _user_limits(path: tuple[str, ...], said: Any) -> UserLimits:
+    if not isinstance(said, dict):
+        raise _Wrong(path, f"write it as a table, [{'.'.join(path)}]")
+    known = {f.name: f.default for f in fields(UserLimits)}
+    _refuse_unknown(path, said, tuple(known))
+    found: dict[str, Any] = {}
+    for name, value in said.items():
+        where = (*path, name)
+        if name == "when_full":
+            found[name] = WhenFull(_one_of(where, value, {one.value: one.value for one in WhenFull}))
+        elif name == "octets":
+            found[name] = _whole(where, value, _MOST_KEPT)
+        else:
+            found[name] = _value(where, known[name], value)
+    return UserLimits(**found)
 
 
 def _one_of(path: tuple[str, ...], value: Any, known: Mapping[str, str]) -> str:
@@ -284,10 +304,11 @@ def _positive(path: tuple[str, ...], value: Any) -> Any:
     return value
 
 
-def _whole(path: tuple[str, ...], value: Any) -> None:
-    least, most = (0, 65535) if path[-1] == "port" else (1, _MOST)
+def _whole(path: tuple[str, ...], value: Any, most: int = _MOST) -> int:
+    least, most = (0, 65535) if path[-1] == "port" else (1, most)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise _Wrong(path, f"write a whole number from {least} to {most}")
+    return value
 
 
 def _string(path: tuple[str, ...], value: Any) -> None:

@@ -23,6 +23,7 @@ from archive_crypt.errors import (
     ArchiveBusy,
     ArchiveError,
     NoUsableKey,
+    QuotaExceeded,
     StorageRefused,
     StorageUnavailable,
     Withheld,
@@ -298,7 +299,7 @@ class Conversations:
 
     def _not_opened(self, failure: Failure, talk: Conversation) -> None:
         """There is no such collection: the next message begins another one."""
-        if not isinstance(failure.value, Withheld):
+        if not isinstance(failure.value, Withheld | QuotaExceeded):  # told by what follows
             self._lost(failure)
         self._give_up(talk)
 

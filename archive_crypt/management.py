@@ -119,6 +119,8 @@ class Management:
             removed += part
             if part < _SLICE:
                 break
+        if here is not None:
+            here.empty()
         if not removed:
             raise NoSuchCollection("There is nothing to remove.")
 

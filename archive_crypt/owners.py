@@ -26,6 +26,9 @@ from archive_crypt.works import Conversation, Sealing, Works
 #: Contacts and threads whose save mode is remembered.
 _MOST_DECIDED = 1000
 
+#: Seconds that nothing is recorded when the archive is found to be full, unless something is removed.
+_PAUSE_WHEN_FULL = 60.0
+
 #: How much an operator's compulsory logging saves at least (XEP-0136 7.1).
 REQUIRED = {
     Automatic.REQUIRED_BODY: SaveMode.BODY,
@@ -59,6 +62,8 @@ class Owner:
         #: How his messages are sealed now; None: in clear.
         self.sealing: Sealing | None = None
         self._settings = works.settings
+        self._clock = works.clock
+        self._full_until = 0.0
         self._published: tuple[_Published, ...] = ()
         self._told = False
         #: When a published key begins or ends to hold: then what is sealed for whom changes.
@@ -129,6 +134,22 @@ class Owner:
     def _prolonged(self, thread: str, until: Micros) -> Prolong:
         self._stored[thread] = until
         return Prolong(self.jid, thread, until)
+
+    # Whether he may keep more.
+
+    @property
+    def full(self) -> bool:
+        """Whether there was no room lately, so that nothing more is recorded for now."""
+        return bool(self._clock.seconds() < self._full_until)
+
+    def fill(self) -> None:
+        """There is no room: all recording stops, as a record with holes is worse than one that ends."""
+        self._full_until = self._clock.seconds() + _PAUSE_WHEN_FULL
+        self.conversations.stop()
+
+    def empty(self) -> None:
+        """Something was removed: there may be room again."""
+        self._full_until = 0.0
 
     # For whom it is sealed.
 

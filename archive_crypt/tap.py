@@ -37,6 +37,7 @@ from archive_crypt.owners import REQUIRED
 from archive_crypt.store.migrate import pending
 from archive_crypt.store.notices import Notices
 from archive_crypt.store.pgsql import PgStorage
+from archive_crypt.store.quota import quota_of
 from archive_crypt.store.spoolthread import SpoolThread
 from archive_crypt.store.writer import Writer
 from archive_crypt.works import Works
@@ -91,11 +92,11 @@ class ArchiveService(Service):
         """
         config, reactor = self._config, self._reactor
         self._check_tables()
-        database = config.database
+        database, quota = config.database, quota_of(config.archive)
         self._spool: SpoolThread | None = None
         if database.spool:
             self._spool = SpoolThread(database.spool, database.spool_octets, reactor)
-        self._storage = PgStorage(database.dsn, reactor, database.readers)
+        self._storage = PgStorage(database.dsn, reactor, database.readers, quota)
         spooling = self._spool.spooling if self._spool is not None else None
         writer = Writer(self._storage, reactor, spooling=spooling)
         works = Works(self._storage, writer, KeyRing(), reactor, config.archive)

@@ -11,6 +11,7 @@ from archive_crypt.crypto import opening
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.model import SECOND, Direction, Settings
 from archive_crypt.store.memory import MemoryStorage
+from archive_crypt.store.quota import quota_of
 from archive_crypt.store.writer import Writer
 from archive_crypt.works import Works
 from archive_crypt.xmpp.handler import ArchiveHandler
@@ -94,7 +95,7 @@ class House:
 
     def __init__(self, storage=None, *, streams_outlive=False, **settings):
         self.clock = Clock()
-        self.storage = storage or MemoryStorage(now=self.now)
+        self.storage = storage or MemoryStorage(self.now, quota_of(Settings(**settings)))
         self.keyring = KeyRing()
         self.writer = Writer(self.storage, self.clock)
         works = Works(self.storage, self.writer, self.keyring, self.clock, Settings(**settings))

@@ -10,7 +10,7 @@ import pytest
 from archive_crypt.config import _ARCHIVE, SECRET, Component, Config, Database, Host, load
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.limits import Limits
-from archive_crypt.model import SaveMode, Settings
+from archive_crypt.model import SaveMode, Settings, UserLimits, WhenFull
 
 
 def loaded(tmp_path, text):
@@ -57,6 +57,9 @@ def test_everything(tmp_path):
         [host.limits]
         connections = 5
         idle = 30
+        [archive.limits]
+        octets = 5000000000
+        when_full = "expire"
         """,
     )
     assert (config.database.dsn, config.database.readers) == ("postgresql:///archive", 2)
@@ -69,6 +72,7 @@ def test_everything(tmp_path):
     assert (config.host.domain, config.host.interface, config.host.port) == ("montague.lit", "::1", 0)
     assert config.host.users == {"romeo": "secret"}
     assert config.host.limits == Limits(connections=5, idle=30.0)
+    assert config.archive.limits == UserLimits(octets=5_000_000_000, when_full=WhenFull.EXPIRE)
 
 
 def test_every_limit(tmp_path):
@@ -112,6 +116,19 @@ def test_every_limit(tmp_path):
         ("[host.limits]\nlogin = nan", "archive.toml:2: host.limits.login: write a number above 0"),
         ("[host.limits]\nstanza = 9999", "archive.toml:2: host.limits.stanza: write 10000 or more"),
         ("[host.limits]\nunsent = 1", "archive.toml:1: host.limits.stanza: write no more than unsent, 1"),
+        ("[archive]\nlimits = 1", "archive.toml:2: archive.limits: write it as a table, [archive.limits]"),
+        (
+            "[archive.limits]\noctet = 1",
+            "archive.toml:2: archive.limits.octet: is unknown; known here are oct",
+        ),
+        (
+            "[archive.limits]\noctets = 0",
+            "archive.toml:2: archive.limits.octets: write a whole number from 1 to 9",
+        ),
+        (
+            "[archive.limits]\nwhen_full = 1",
+            "archive.toml:2: archive.limits.when_full: write one of 'refuse', 'expire'",
+        ),
         ("[host]\nlimits = 1", "archive.toml:2: host.limits: write it as a table, [host.limits]"),
         ("[host.users]\nromeo = 1", "archive.toml:2: host.users.romeo: write a text in quotation marks"),
         ("[host]\nusers.romeo = 1", "archive.toml:2: host.users.romeo: write a text in quotation marks"),
@@ -151,7 +168,8 @@ def documented():
 def test_every_setting_is_documented():
     """docs/configuration.rst names every setting there is, and no other."""
     known = {("database", f.name) for f in fields(Database)}
-    known |= {("archive", name) for name in _ARCHIVE}
+    known |= {("archive", name) for name in _ARCHIVE} - {("archive", "limits")}
+    known |= {("archive.limits", f.name) for f in fields(UserLimits)}
     known |= {("host", f.name) for f in fields(Host)} - {("host", "users"), ("host", "limits")}
     known |= {("host.limits", f.name) for f in fields(Limits)}
     known |= {("component", f.name) for f in fields(Component)}
