@@ -73,6 +73,34 @@ def test_lasting_settings_survive(fresh):
     assert state.streams == {}
 
 
+#: A collection with an item, a form and an EncryptedKey, and one that was removed, before all was counted.
+UNCOUNTED = """
+    INSERT INTO owner (jid) VALUES ('romeo@montague.lit'), ('juliet@capulet.lit');
+    INSERT INTO collection (owner, id, with_, start, crypt) SELECT id, 1, 'a@b', 0, true FROM owner;
+    INSERT INTO change (owner, collection, with_, start, version, stamp, items, octets)
+        SELECT id, 1, 'a@b', 0, 0, 1, 1, 5 FROM owner;
+    INSERT INTO change (owner, collection, with_, start, version, stamp, items, removed)
+        SELECT id, 2, 'a@b', 1, 0, 2, 0, true FROM owner;
+    INSERT INTO item (owner, collection, number, content) SELECT id, 1, 0, '12345' FROM owner;
+    INSERT INTO item (owner, collection, number, content) SELECT id, 1, -1, '<x/>' FROM owner;
+    INSERT INTO encrypted_key (owner, collection, name, recipient, algorithm, cipher)
+        SELECT id, 1, 'k', 'laptop', 'a', 'wrapped' FROM owner;
+"""
+
+
+def test_what_is_there_is_counted(fresh):
+    """What an owner kept before quotas is counted: items, forms and EncryptedKeys."""
+    with closing(psycopg2.connect(fresh("counted"))) as connection, connection.cursor() as cursor:
+        for path in sorted((files("archive_crypt") / "sql/migrations").iterdir()):
+            if path.name == "0005_quota.sql":
+                cursor.execute(UNCOUNTED)
+            cursor.execute(path.read_text())
+        cursor.execute("SELECT octets, collections FROM owner")
+        assert cursor.fetchall() == [(16, 1), (16, 1)]
+        cursor.execute("SELECT octets FROM change WHERE NOT removed")
+        assert cursor.fetchall() == [(16,), (16,)]
+
+
 def test_a_crashed_run_is_no_obstacle(fresh):
     """The lock that a crashed migration left behind does not stop the next one."""
     dsn = fresh("crashed")

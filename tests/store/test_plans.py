@@ -6,11 +6,13 @@ import psycopg2
 import pytest
 from psycopg2.extensions import cursor
 
+from archive_crypt.errors import QuotaExceeded
 from archive_crypt.model import SECOND, Window
 from archive_crypt.store import reads, removals
 from archive_crypt.store.interfaces import DeleteKeys, Expire, ListFilter, Remove
+from archive_crypt.store.quota import Quota
 from archive_crypt.store.rows import Rows
-from tests.store.kit import ROMEO, START
+from tests.store.kit import ROMEO, START, plain, said, save
 
 #: Tables that grow with the archives.
 LARGE = {"item", "collection", "change", "encrypted_key", "data_key"}
@@ -194,3 +196,11 @@ def test_expire(explaining):
 def test_forget(explaining):
     """The end of old removals."""
     assert removals.forget(explaining, START + 1000 * SECOND, 100) == 100
+
+
+@pytest.mark.parametrize("change", [save(99_999_999, items=(said(),)), plain(9999, collection=7)])
+def test_making_room(explaining, change):
+    """The oldest go for what is new."""
+    explaining.execute("UPDATE owner SET octets = 1000, collections = 1000 WHERE jid = %s", (ROMEO,))
+    (outcome,) = Rows(Quota(octets=1000, rolling=True)).apply(explaining, [change], again=False)
+    assert not isinstance(outcome, QuotaExceeded)
