@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.words.protocols.jabber.jid import InvalidFormat
 
+from archive_crypt.core.stanzas import MOST_KEYS
 from archive_crypt.crypto.envelope import SEAL_ALGORITHMS, WRAP_ALGORITHMS
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.limits import Limits
@@ -103,7 +104,8 @@ _ARCHIVE = {_RENAMED.get(f.name, f.name): f.name for f in fields(Settings)}
 _YEAR = 365 * 24 * 3600
 #: The largest number that any setting can be: 68 years, 2 GiB; but a user's archive may be larger.
 _MOST = 2**31 - 1
-_MOST_KEPT = 2**53
+#: Each EncryptedKey is on every page.
+_MOST_OF = {"octets": 2**53, "keys": MOST_KEYS, "keys_supplied": MOST_KEYS}
 #: Octets of a stanza that every server takes.
 _LEAST_STANZA = 10_000
 
@@ -279,8 +281,8 @@ def _user_limits(path: tuple[str, ...], said: Any) -> UserLimits:
         where = (*path, name)
         if name == "when_full":
             found[name] = WhenFull(_one_of(where, value, {one.value: one.value for one in WhenFull}))
-        elif name == "octets":
-            found[name] = _whole(where, value, _MOST_KEPT)
+        elif name in _MOST_OF:
+            found[name] = _whole(where, value, _MOST_OF[name])
         else:
             found[name] = _value(where, known[name], value)
     return UserLimits(**found)

@@ -37,13 +37,8 @@ from archive_crypt.works import Arrival, Conversation, Sealing, Works, new_id
 MOST_ITEMS = 2**16
 MOST_OCTETS = 8 * 1024 * 1024
 
-#: Conversations of one owner that are recorded at once, each with a data key; and changes of one that
-#: wait while it is being sealed anew. What comes from outside decides how many there would be.
-MOST_OPEN = 500
+#: Changes of a conversation that wait while it is being sealed anew.
 _MOST_HELD = 2000
-
-#: Public keys that one data key is wrapped for; of 8192 bits each they make 60 KiB of EncryptedKeys.
-_MOST_WRAPPED = 32
 
 #: Items sealed in one turn of the reactor when a collection is sealed anew: a few milliseconds.
 _SLICE = 200
@@ -61,6 +56,7 @@ class Conversations:
     def __init__(self, owner: str, works: Works, silence: Silence[Conversation]) -> None:
         self._owner = owner
         self._works = works
+        self._limits = works.settings.limits
         self._silence = silence
         self._open: dict[tuple[str, str | None], Conversation] = {}
         self._resealing: list[Shared] = []
@@ -85,7 +81,8 @@ class Conversations:
         After CollectionGone tell `gone`.
         """
         talk = self._talk(arrival)
-        if talk.key not in self._open and len(self._open) >= MOST_OPEN:
+        # What comes from outside decides how many there would be.
+        if talk.key not in self._open and len(self._open) >= self._limits.open_collections:
             self.stop_one(next(iter(self._open.values())))  # silent for longest
         self._open.pop(talk.key, None)
         self._open[talk.key] = talk  # the last that was heard stands last
@@ -283,7 +280,7 @@ class Conversations:
         new = [key for key in sealing.keys if key not in talk.wrapped]
         if not new or talk.data_key is None:
             return
-        if len(talk.wrapped) + len(new) > _MOST_WRAPPED:
+        if len(talk.wrapped) + len(new) > self._limits.keys:
             self.stop_one(talk)
             return
         talk.sealing = sealing

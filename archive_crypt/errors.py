@@ -119,7 +119,7 @@ class QuotaExceeded(ArchiveError):
 
 
 class TooManyRequests(ArchiveError):
-    """You ask too much at a time: wait a little."""
+    """Too many of your requests wait: send no more until they are answered."""
 
     condition, type = "policy-violation", "wait"
 

@@ -5,7 +5,7 @@ removed, its keys listed and deleted, its changes told to replicas.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
@@ -20,7 +20,7 @@ from archive_crypt.core.stanzas import (
 )
 from archive_crypt.core.uploads import SaveRequest
 from archive_crypt.deferreds import follow
-from archive_crypt.errors import NoSuchCollection, NotImplementedHere, StorageUnavailable
+from archive_crypt.errors import NoSuchCollection, NotAcceptable, NotImplementedHere, StorageUnavailable
 from archive_crypt.model import SECOND, Collection, Micros, Page, WrappedKey
 from archive_crypt.owners import Owner
 from archive_crypt.store.interfaces import (
@@ -32,6 +32,8 @@ from archive_crypt.store.interfaces import (
     Save,
 )
 from archive_crypt.works import Conversation, Works, new_id
+
+T = TypeVar("T")
 
 #: Collections that one transaction removes: all of an archive at once would hold up the others.
 _SLICE = 500
@@ -48,6 +50,14 @@ class Management:
         self._works = works
         self._owners = owners
         self._now = now
+
+    def admit(self, owner: str, ask: Callable[..., Deferred[T]], *args: Any) -> Deferred[T]:
+        """Call `ask` when it is the turn of a request of this owner's.
+
+        :raises TooManyRequests: too many of his wait already.
+        """
+        here = self._owners.get(owner)
+        return ask(*args) if here is None else here.admission.admit(ask, *args)
 
     @inlineCallbacks
     def list(self, owner: str, request: ListRequest) -> Generator[Deferred[Any], Any, Page[Collection]]:
@@ -73,13 +83,16 @@ class Management:
         """An upload kept (XEP-0136 5.3): the collection as it is then.
 
         :raises NotImplementedHere: uploads are not offered, or not of more than bodies.
-        :raises NotAcceptable: it would mix with what is there, or the collection would be too large.
+        :raises NotAcceptable: it is too much at once, would mix with what is there, or make that too large.
+        :raises QuotaExceeded: the owner's archive is full.
         """
         settings = self._works.settings
         if not settings.manual:
             raise NotImplementedHere("Manual archiving is not offered here.")
         if settings.body_only_uploads and not request.bodies_only:
             raise NotImplementedHere("Only the bodies of messages can be uploaded here.")
+        if len(request.items) > settings.limits.items_an_upload:
+            raise NotAcceptable(f"Upload at most {settings.limits.items_an_upload} messages at once.")
         yield self._written(owner)
         saved: Collection = yield self._works.writer.submit(
             Save(

@@ -311,12 +311,25 @@ class Page(Generic[T]):
 class UserLimits:
     """What one user may take of the archive, all his streams together.
 
-    `octets` of items, forms and EncryptedKeys, in so many `collections`, and what happens `when_full`.
+    `octets` of items, forms and EncryptedKeys, in so many `collections`, and what happens `when_full`;
+    `open_collections`: recorded at once, each with a data key. `items_an_upload`. `keys_supplied`: public
+    keys in one ``<auto/>``; `keys`: of all his streams, and published. `subscriptions`: streams that are
+    told of preferences, in each dialect. `requests_per_second`: that begin, once `requests_burst` did;
+    `requests_at_once` that are worked on while `requests_waiting` wait.
     """
 
     octets: int = 1024 * 1024 * 1024
     collections: int = 100_000
     when_full: WhenFull = WhenFull.REFUSE
+    open_collections: int = 500
+    items_an_upload: int = 5000
+    keys_supplied: int = 16
+    keys: int = 32
+    subscriptions: int = 100
+    requests_per_second: float = 100.0
+    requests_burst: int = 500
+    requests_at_once: int = 2
+    requests_waiting: int = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, succeed
 
+from archive_crypt.admission import Admission
 from archive_crypt.conversations import Conversations
 from archive_crypt.copies import Copies
 from archive_crypt.core import preferences
@@ -57,6 +58,7 @@ class Owner:
         self.conversations = Conversations(jid, works, silence)
         self.copies = Copies(works.clock)
         self.off_the_record = OffTheRecord(jid, self.conversations)
+        self.admission = Admission(works.settings.limits, works.clock)
         self.preferences = Preferences()
         self._decided: dict[tuple[str, str | None], tuple[SaveMode, Terms | None]] = {}
         #: How his messages are sealed now; None: in clear.
@@ -187,8 +189,8 @@ class Owner:
         self._turning = min((moment for moment in moments if moment > now), default=None)
         if encrypting:
             supplied = [key for recorder in encrypting for key in recorder.keys]
-            keys = dict.fromkeys((*supplied, *self.published(now)))
-            self.sealing = Sealing(tuple(keys), encrypting[0].auto.namespace)
+            keys = tuple(dict.fromkeys((*supplied, *self.published(now))))
+            self.sealing = Sealing(keys[: self._settings.limits.keys], encrypting[0].auto.namespace)
         else:
             self.sealing = None
         if not any(recorder.recording for recorder in self.recorders.values()):

@@ -15,7 +15,7 @@ from twisted.words.protocols.jabber.jid import JID
 from twisted.words.xish import domish
 
 from archive_crypt.core import preferences, published
-from archive_crypt.core.stanzas import MOST_KEYS, AutoRequest
+from archive_crypt.core.stanzas import AutoRequest
 from archive_crypt.crypto import publickeys
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.deferreds import follow, kind
@@ -88,7 +88,7 @@ class Switching:
         settings = self._works.settings
         trees = {node: [_tree(element) for element in elements] for node, elements in nodes.items()}
         keys = []
-        for found in published.read(jid.full(), trees, openpgp=settings.openpgp_keys)[:MOST_KEYS]:
+        for found in published.read(jid.full(), trees, openpgp=settings.openpgp_keys)[: settings.limits.keys]:
             key = found.key
             try:
                 public = publickeys.from_numbers(
@@ -184,6 +184,8 @@ class Switching:
         settings = self._works.settings
         if not settings.encryption:
             raise NotImplementedHere("Encryption is not offered here.")
+        if len(request.keys) > settings.limits.keys_supplied:
+            raise UnusableKey(f"At most {settings.limits.keys_supplied} public keys can be supplied at once.")
         keys = dict.fromkeys(
             publickeys.from_numbers(key.modulus, key.exponent, key.name, minimum_bits=settings.minimum_bits)
             for key in request.keys
@@ -193,6 +195,9 @@ class Switching:
             raise UnusableKey("Two different public keys are supplied under one name.")
         if not keys and recorder.encrypting and recorder.keys:
             return recorder.keys
+        others = [other for other in owner.recorders.values() if other.encrypting and other is not recorder]
+        if len(keys | dict.fromkeys(key for other in others for key in other.keys)) > settings.limits.keys:
+            raise UnusableKey(f"Your streams supply more than {settings.limits.keys} public keys.")
         if not keys and not owner.published(self._now()):
             raise NoUsableKey
         self._works.keyring.destroy(self._works.keyring.create(settings.seal_algorithm))

@@ -23,6 +23,7 @@ from archive_crypt.core.prefstanzas import (
 )
 from archive_crypt.deferreds import follow
 from archive_crypt.errors import (
+    ArchiveBusy,
     ArchiveError,
     BelowRequired,
     NotAcceptable,
@@ -64,10 +65,17 @@ class Wishes:
     def get(
         self, jid: JID, request: PreferencesGet
     ) -> Generator[Deferred[Any], Any, tuple[Preferences, AutoShown]]:
-        """All preferences, and how the stream `jid` archives; from now on it is told of changes."""
+        """All preferences, and how the stream `jid` archives; from now on it is told of changes.
+
+        :raises ArchiveBusy: too many streams of the user are told.
+        """
         owner, recorder = self._find(jid)
         recorder.asked = True
         yield self._known(recorder)
+        told = sum(len(one.subscribed) for one in owner.recorders.values() if one is not recorder)
+        told += len(recorder.subscribed.keys() | {request.dialect})
+        if told > self._works.settings.limits.subscriptions:
+            raise ArchiveBusy("Too many of your streams are told of preferences: close some.")
         recorder.subscribed.setdefault(request.dialect)
         auto = recorder.auto
         shown = AutoShown(auto.save, auto.save and auto.encrypt, recorder.lasting)

@@ -14,13 +14,12 @@ from twisted.internet import defer
 from twisted.words.protocols.jabber.jid import JID
 
 from archive_crypt.archiver import Archiver
-from archive_crypt.conversations import MOST_OPEN
 from archive_crypt.core.dialect import F
 from archive_crypt.core.stanzas import AutoRequest
 from archive_crypt.core.xmlenc import RSAKeyValue
 from archive_crypt.crypto import opening
 from archive_crypt.crypto.keyring import KeyRing
-from archive_crypt.model import Direction, Settings
+from archive_crypt.model import Direction, Settings, UserLimits
 from archive_crypt.store.pgsql import PgStorage
 from archive_crypt.store.writer import Writer
 from archive_crypt.works import Works
@@ -88,7 +87,7 @@ class Bench:
     @defer.inlineCallbacks
     def open_collections(self, count: int):
         """Octets of memory for each of `count` sealed collections that are open at once."""
-        owners = -(-count // MOST_OPEN)
+        owners = -(-count // UserLimits().open_collections)
         yield self.streams(owners)
         yield self._one_each("warm", 2000)  # what is made once is not counted
         for jid in self.jids:

@@ -3,10 +3,9 @@
 import pytest
 from twisted.internet.defer import Deferred, fail
 
-from archive_crypt import conversations
 from archive_crypt.core.dialect import F
 from archive_crypt.errors import StorageRefused, StorageUnavailable
-from archive_crypt.model import AutoState, SuppliedKey
+from archive_crypt.model import AutoState, SuppliedKey, UserLimits
 from archive_crypt.store.interfaces import SetAuto
 from archive_crypt.store.memory import MemoryStorage
 from tests.kit import LAPTOP, PHONE, House, key_info
@@ -50,10 +49,10 @@ class Held:
         self.waiting, self.real = [], getattr(storage, name)
         setattr(storage, name, self.call)
 
-    def call(self, *args):
+    def call(self, *args, **more):
         d = Deferred()
         self.waiting.append(d)
-        return d.addCallback(lambda error: fail(error) if error else self.real(*args))
+        return d.addCallback(lambda error: fail(error) if error else self.real(*args, **more))
 
     def go(self, house, error=None):
         while self.waiting:
@@ -139,11 +138,10 @@ def test_endless_threads_tell_nothing_apart():
     assert shown.thread is None
 
 
-def test_open_conversations_are_bounded(monkeypatch):
+def test_open_conversations_are_bounded():
     """However many threads others begin, only so many data keys live; nothing is lost."""
-    assert conversations.MOST_OPEN <= 500
-    monkeypatch.setattr(conversations, "MOST_OPEN", 20)
-    house = House()
+    assert UserLimits().open_collections == 500
+    house = House(limits=UserLimits(open_collections=20))
     stream = house.stream(f"{ROMEO}/a")
     auto(stream, encrypt="true", keys=key_info(LAPTOP, "laptop"))
     for n in range(23):

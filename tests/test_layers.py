@@ -18,6 +18,7 @@ LAYERS = {
     "core": 1,
     "crypto": 1,
     "store": 2,
+    "admission": 3,
     "conversations": 3,
     "copies": 3,
     "expiry": 3,

@@ -17,8 +17,8 @@ from archive_crypt.core.uploads import SaveRequest
 from archive_crypt.errors import BadRequest, NotImplementedHere, UnusableKey
 from archive_crypt.model import Micros, PageRequest, Position
 
-#: Public keys in one <auto/>. Each costs an EncryptedKey in every collection.
-MOST_KEYS = 16
+#: Public keys in one <auto/> that are looked at. Operators may allow fewer.
+MOST_KEYS = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ class ArchiveHandler(XMPPHandler):  # type: ignore[misc]
             repeated = element if element.name in _REPEATED else None
             self._check_address(iq.getAttribute("to"))
             request = stanzas.parse(iq["type"], tree)
-            answer = yield self._doers[type(request)](request)
+            answer = yield self._management.admit(self._owner, self._doers[type(request)], request)
         except Exception as error:  # noqa: BLE001 - the client gets one answer, whatever happens
             self.send(self._error(iq, DIALECTS[element.uri], error, repeated))
             return

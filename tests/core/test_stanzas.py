@@ -81,20 +81,20 @@ def test_supplied_keys(dialect):
 
 
 def test_bounds():
-    """At most 16 public keys are taken; a reply stops growing at 128 KiB."""
-    assert stanzas.MOST_KEYS == 16
+    """At most 64 public keys are looked at; a reply stops growing at 128 KiB."""
+    assert stanzas.MOST_KEYS == 64
     assert answers.MOST_REPLY == 131072
 
 
 @EVERY
 def test_as_many_keys_as_may_be(dialect):
-    """Sixteen keys are taken."""
-    assert len(parse(f"<auto save='true' encrypt='true'>{KEY * 16}</auto>", dialect, "set").keys) == 16
+    """Sixty-four keys are looked at."""
+    assert len(parse(f"<auto save='true' encrypt='true'>{KEY * 64}</auto>", dialect, "set").keys) == 64
 
 
 @pytest.mark.parametrize(
     "inner",
-    [KEY.replace("QUJD", "A!"), KEY.replace("RSAKeyValue", "DSAKeyValue"), KEY * 17],
+    [KEY.replace("QUJD", "A!"), KEY.replace("RSAKeyValue", "DSAKeyValue"), KEY * 65],
 )
 def test_unusable_keys(inner):
     """A key that cannot be read, is no RSA key, or one too many, is not silently left out."""
