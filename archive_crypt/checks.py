@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg2
 
-from archive_crypt.config import Component, Config, Database, Host, load, place
+from archive_crypt.config import Component, Config, Host, load, place
 from archive_crypt.crypto import lockedmem
+from archive_crypt.databasechecks import database_findings, spool_finding
 from archive_crypt.errors import ConfigurationError, LockedMemoryUnavailable
+from archive_crypt.finding import Finding
 from archive_crypt.hosts.component.probe import Probe
 from archive_crypt.hosts.tls import certificate_path, server_tls
-from archive_crypt.store.migrate import pending
-from archive_crypt.store.spoolfile import Seen, SpoolDamaged, look
 from archive_crypt.tap import endpoint, name_of
 from archive_crypt.xmpp.handler import offered
-
-#: PostgreSQL from this version on is what the tests run against.
-_OLDEST_POSTGRESQL = 150000
-
-
-class Finding(NamedTuple):
-    """What was looked at, whether it is as it should be, and what it is or how to mend it."""
-
-    ok: bool
-    what: str
-    found: str
 
 
 def findings(path: Path) -> Iterator[Finding]:
@@ -43,66 +31,14 @@ def findings(path: Path) -> Iterator[Finding]:
         yield Finding(False, "configuration", str(error))
         return
     yield Finding(True, "configuration", str(path))
-    yield from _database_findings(path, config)
+    yield from database_findings(path, config)
     if config.database.spool:
-        yield _spool_finding(path, config.database)
+        yield spool_finding(path, config.database)
     yield _memory_finding()
     if config.component is None:
         yield from _host_findings(path, config.host)
     else:
         yield from _component_findings(path, config, config.component)
-
-
-def _database_findings(path: Path, config: Config) -> Iterator[Finding]:
-    try:
-        with closing(psycopg2.connect(config.database.dsn, connect_timeout=5)) as connection:
-            version = connection.server_version
-        missing = pending(config.database.dsn)
-    except psycopg2.Error as error:
-        yield Finding(False, "database", f"{first_line(error)}; see [database] dsn in {path}")
-        return
-    name = f"PostgreSQL {version // 10000}"
-    if version < _OLDEST_POSTGRESQL:
-        yield Finding(False, "database", f"{name} is older than {_OLDEST_POSTGRESQL // 10000}: upgrade it")
-    else:
-        yield Finding(True, "database", name)
-    if missing:
-        yield Finding(
-            False, "tables", f"{len(missing)} migration(s) missing: archive-crypt migrate --config {path}"
-        )
-    else:
-        yield Finding(True, "tables", "up to date")
-
-
-def _spool_finding(path: Path, database: Database) -> Finding:
-    """Makes none, like `_certificate_finding`."""
-    spool = Path(database.spool).absolute()
-    seen = Seen(0, 0, None)
-    try:
-        if not os.access(spool.parent, os.W_OK | os.X_OK):
-            why = "no such directory" if not spool.parent.is_dir() else "this user may not write there"
-            return Finding(False, "spool", f"none can be kept in {spool.parent}: {why}; see {path}")
-        if spool.exists() and spool.stat().st_size:
-            seen = look(spool)
-    except ConfigurationError as error:
-        return Finding(False, "spool", str(error))
-    except (OSError, SpoolDamaged) as error:
-        why = getattr(error, "strerror", None) or "is damaged: the service will move it aside"
-        return Finding(False, "spool", f"{spool}: {why}")
-    room = shutil.disk_usage(spool.parent).free + (spool.stat().st_size if spool.exists() else 0)
-    if room < database.spool_octets:
-        return Finding(
-            False,
-            "spool",
-            f"{spool}: its disk has room for {room >> 20} MiB, database.spool_octets are"
-            f" {database.spool_octets >> 20}: make room, or lower that in {path}",
-        )
-    if seen.refused:
-        return Finding(
-            False, "spool", f"{spool}: the database refused {seen.refused} record(s): see the service's log"
-        )
-    holder = f", in use by process {seen.holder}" if seen.holder else ""
-    return Finding(True, "spool", f"{spool}: {seen.waiting} record(s) wait{holder}")
 
 
 def _memory_finding() -> Finding:
@@ -219,11 +155,3 @@ def _listening_finding(path: Path, host: Host) -> Finding:
         why = error.strerror if isinstance(error, OSError) else error
         return Finding(False, "listening", f"{where}: {why}; see [host] interface and port in {path}")
     return Finding(True, "listening", where)
-
-
-def first_line(error: psycopg2.Error) -> str:
-    """What the driver says, without the lines that could quote a statement."""
-    text = str(error).strip().partition("\n")[0]
-    if text.startswith("invalid "):  # it quotes the DSN, which may hold a password
-        return "its DSN is not one that libpq understands"
-    return text or type(error).__name__

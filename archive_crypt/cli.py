@@ -12,6 +12,7 @@ import psycopg2
 
 from archive_crypt import __version__, checks
 from archive_crypt.config import load
+from archive_crypt.databasechecks import first_line
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.store.migrate import migrate
 
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigurationError as error:
         print(f"archive-crypt: {error}", file=sys.stderr)
     except psycopg2.Error as error:
-        print(f"archive-crypt: the database: {checks.first_line(error)}", file=sys.stderr)
+        print(f"archive-crypt: the database: {first_line(error)}", file=sys.stderr)
     return 1
 
 
@@ -88,7 +89,8 @@ def _check(options: argparse.Namespace) -> int:
     for finding in checks.findings(options.config):
         findings.append(finding)
         if not options.json:  # as they come: some take seconds
-            print(f"{'ok ' if finding.ok else 'BAD'}  {finding.what}: {finding.found}", flush=True)
+            mark = ("warn" if finding.warning else "ok  ") if finding.ok else "BAD "
+            print(f"{mark} {finding.what}: {finding.found}", flush=True)
     if options.json:
         print(json.dumps([finding._asdict() for finding in findings]))
     return 0 if all(finding.ok for finding in findings) else 1

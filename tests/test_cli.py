@@ -42,7 +42,7 @@ def checked(written, capsys):
     def check(*args, **kwargs):
         code = cli.main(["check", "--config", str(written(*args, **kwargs))])
         said = capsys.readouterr().out.splitlines()
-        assert {line[:5] for line in said} <= {"ok   ", "BAD  "}
+        assert {line[:5] for line in said} <= {"ok   ", "warn ", "BAD  "}
         return code, [line[5:] for line in said if line.startswith("BAD")]
 
     return check
@@ -55,7 +55,7 @@ def test_check_finds_nothing_wrong(written, capsys, tmp_path):
     assert cli.main(["check", "--config", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [finding["what"] for finding in found] == [
-        *("configuration", "database", "tables", "key memory", "users", "certificate", "listening")
+        *("configuration", "database", "tables", "rights", "key memory", "users", "certificate", "listening")
     ]
     assert all(finding["ok"] for finding in found)
     assert sorted(tmp_path.iterdir()) == before

@@ -38,14 +38,16 @@ LAYERS = {
     "tap": 5,
     "trial": 5,
     "serving": 5,
+    "finding": 0,
     "checks": 5,
+    "databasechecks": 5,
     "cli": 5,
 }
 
 #: Who may import what comes from outside, by prefix of the module.
 ROOMS = {
     "cryptography": ("crypto",),
-    "psycopg2": ("store", "tap", "cli", "checks", "demo"),
+    "psycopg2": ("store", "tap", "cli", "checks", "databasechecks", "demo"),
     "yoyo": ("store.migrate",),
     "wokkel": ("xmpp", "hosts"),
     "slixmpp": ("reader", "demo"),
