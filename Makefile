@@ -10,7 +10,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES = setup.cfg setup.py $(shell find archive_crypt twisted sql -name '*.py' -o -name '*.sql')
 
-.PHONY: help demo test test-servers faults conformance run bench bench-servers lint clean
+.PHONY: help demo test test-servers faults conformance run bench bench-servers fuzz lint clean
 
 help:
 	@echo "make demo    watch two clients talk, and the archive that cannot read them"
@@ -21,6 +21,7 @@ help:
 	@echo "make conformance   which clause of the standards is proved by which test"
 	@echo "make bench   the figures of README, measured here"
 	@echo "make bench-servers   the same beside real ejabberd and Prosody, and of their own archives"
+	@echo "make fuzz    a million inputs that mean harm (INPUTS=1000000)"
 	@echo "make lint    ruff and mypy"
 
 demo: $(VENV)/.demo
@@ -51,6 +52,10 @@ bench-servers: $(VENV)/.test
 	@$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m bench.servers $(if $(SMALL),--messages 200 --rounds 1 --read 200 --burst 200)
 
+# SECONDS=20: so long, not so many. KEEP=1: the corpus grows by what reached new lines.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KEEP),--keep)
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -77,5 +82,11 @@ $(VENV)/.test: $(VENV)/.demo
 	@rm -rf build archive_crypt.egg-info
 	@touch $@
 
+$(VENV)/.fuzz: $(VENV)/.test
+	@echo "Installing what fuzzing needs ..."
+	@$(PIP) install -c constraints.txt '.[embedded,reader,test,fuzz]'
+	@rm -rf build archive_crypt.egg-info
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .servers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .servers .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
