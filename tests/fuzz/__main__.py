@@ -67,9 +67,9 @@ def main():
         results = pool.map(lambda target: run(target, options, grown), SHARES)
         for target, (count, took, wrong) in zip(SHARES, results, strict=True):
             inputs += count
-            verdict = "FAILED" if wrong else "nothing found"
+            verdict = "nothing found" if wrong is None else "FAILED"
             print(f"{target:12} {count:9,} inputs {count / took:8,.0f} a second   {verdict}", flush=True)
-            failed += [wrong] if wrong else []
+            failed += [] if wrong is None else [wrong]
     print(f"{'together':12} {inputs:9,} inputs in {time.monotonic() - began:.0f} s")
     for wrong in failed:
         print("\n" + wrong[-4000:])
