@@ -252,6 +252,11 @@ class Mark(NamedTuple):
     line: Literal["batches", "records"]
     number: int
 
+    @property
+    def replays(self) -> bool:
+        """Whether the batch comes out of a spool: its submitters were told that it is durable."""
+        return self.line == "records"
+
 
 @dataclass(frozen=True, slots=True)
 class Modes:

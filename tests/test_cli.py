@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from archive_crypt import cli
-from archive_crypt.checks import _spool_finding
 from archive_crypt.config import Database
+from archive_crypt.databasechecks import spool_finding
 from archive_crypt.hosts.tls import server_tls
 from archive_crypt.store.migrate import pending
 from archive_crypt.store.spool import Spool
@@ -118,7 +118,7 @@ def test_check_finds_where_no_spool_can_be(spooled, tmp_path):
     )
     assert (
         "its disk has room for "
-        in _spool_finding(
+        in spool_finding(
             tmp_path / "archive.toml", Database(spool=str(tmp_path / "spool"), spool_octets=2**62)
         ).found
     )

@@ -124,7 +124,8 @@ class MemoryStorage:
             return [None] * len(changes)
         now = self._now()
         work = {jid: self._owned(jid).copy(now) for jid in {change.owner for change in changes}}
-        outcomes = [make(work[change.owner], change, self._quota) for change in changes]
+        quota = Quota() if mark is not None and mark.replays else self._quota
+        outcomes = [make(work[change.owner], change, quota) for change in changes]
         self._owners.update(work)
         if mark is not None:
             self._marks[mark.line, mark.spool] = mark.number

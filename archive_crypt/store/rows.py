@@ -102,11 +102,13 @@ class Rows:
                 return [None] * len(changes) if self._last is None else self._last[1]
         elif self._last is not None and _committed(cursor, self._last[0]):
             return self._last[1]
+        # What was said to be durable is kept, however full it gets: no more than a spool holds.
+        quota = Quota() if mark is not None and mark.replays else self._quota
         owners, transaction = sql.lock(cursor, {change.owner for change in changes})
         outcomes: list[Outcome] = []
         for bulk, group in itertools.groupby(changes, lambda change: isinstance(change, _RECORDED)):
             if bulk:
-                outcomes += self._record(cursor, owners, list(group))
+                outcomes += self._record(cursor, owners, list(group), quota)
             else:
                 outcomes += [self._single(cursor, owners[change.owner], change) for change in group]
         sql.settle(cursor, owners.values())
@@ -123,9 +125,11 @@ class Rows:
 
     # What is recorded.
 
-    def _record(self, cursor: Any, owners: dict[str, Locked], changes: list[Any]) -> list[Outcome]:
+    def _record(
+        self, cursor: Any, owners: dict[str, Locked], changes: list[Any], quota: Quota
+    ) -> list[Outcome]:
         refusals: dict[int, ArchiveError] = {n: Withheld() for n in _withheld(cursor, owners, changes)}
-        full = refused(cursor, self._quota, self._ended, owners, changes, refusals)
+        full = refused(cursor, quota, self._ended, owners, changes, refusals)
         refusals.update({n: QuotaExceeded() for n in full})
         kept = [one for n, one in enumerate(changes) if n not in refusals] if refusals else changes
         opens = [change for change in kept if isinstance(change, Open)]

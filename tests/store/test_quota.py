@@ -1,6 +1,7 @@
 """What an owner may keep, counted and held to by every storage."""
 
 from contextlib import closing
+from uuid import uuid4
 
 import psycopg2
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 
 from archive_crypt.errors import QuotaExceeded
-from archive_crypt.model import SECOND, Form
+from archive_crypt.model import SECOND, Form, Mark
 from archive_crypt.store.interfaces import AddKeys
 from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.pgsql import PgStorage
@@ -80,6 +81,18 @@ async def refused(storage, *changes):
 
 async def identities(storage, owner=ROMEO):
     return [(one.with_, one.start) for one in (await listed(storage, owner)).items]
+
+
+@ensureDeferred
+async def test_what_was_spooled_is_kept(limited):
+    """What comes out of a spool was said to be durable: it is kept, however full it gets; what comes after is not."""
+    storage = limited(octets=1)
+    spooled = Mark(str(uuid4()), "records", 2)
+    assert not any(
+        isinstance(one, Exception) for one in await storage.apply([sealed_open(), sealed(0)], mark=spooled)
+    )
+    assert await refused(storage, sealed(1)) == [True]
+    assert numbers(await paged(storage)) == [0]
 
 
 @ensureDeferred
