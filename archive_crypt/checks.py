@@ -12,10 +12,10 @@ from typing import Any
 
 import psycopg2
 
+from archive_crypt import hardening
 from archive_crypt.config import Component, Config, Host, load, place
-from archive_crypt.crypto import lockedmem
 from archive_crypt.databasechecks import database_findings, spool_finding
-from archive_crypt.errors import ConfigurationError, LockedMemoryUnavailable
+from archive_crypt.errors import ConfigurationError
 from archive_crypt.finding import Finding
 from archive_crypt.hosts.component.probe import Probe
 from archive_crypt.hosts.tls import certificate_path, server_tls
@@ -34,25 +34,22 @@ def findings(path: Path) -> Iterator[Finding]:
     yield from database_findings(path, config)
     if config.database.spool:
         yield spool_finding(path, config.database)
-    yield _memory_finding()
+    yield from _memory_findings(path, config)
     if config.component is None:
         yield from _host_findings(path, config.host)
     else:
         yield from _component_findings(path, config, config.component)
 
 
-def _memory_finding() -> Finding:
-    try:
-        page = lockedmem.new_page()
-    except LockedMemoryUnavailable:
-        return Finding(
-            False, "key memory", "nothing can be locked: raise LimitMEMLOCK (ulimit -l) to 1 MiB or more"
-        )
-    kind = page.kind
-    page.close()
-    if kind == lockedmem.LOCKED:
-        return Finding(True, "key memory", "locked, but readable to root (this kernel gives no memfd_secret)")
-    return Finding(True, "key memory", "secret even from root (memfd_secret)")
+def _memory_findings(path: Path, config: Config) -> Iterator[Finding]:
+    if not config.hardening.memory:
+        protection = hardening.key_memory()
+        yield Finding(protection.holds, protection.what, protection.found)
+        yield Finding(True, "hardening", f"off; see {place(path, 'hardening', 'memory')}")
+        return
+    for protection in hardening.foretold():
+        # What its unit does for the server, this process cannot tell.
+        yield Finding(protection.holds or not protection.ours, protection.what, protection.found)
 
 
 def _host_findings(path: Path, host: Host) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg2
 
-from archive_crypt import __version__, checks
+from archive_crypt import __version__, checks, hardening
 from archive_crypt.config import load
 from archive_crypt.databasechecks import first_line
 from archive_crypt.errors import ConfigurationError
@@ -100,7 +100,10 @@ def _serve(options: argparse.Namespace) -> None:
     from archive_crypt.serving import serve  # late: it chooses the reactor
 
     try:
-        serve(load(options.config))
+        config = load(options.config)
+        if config.hardening.memory:
+            hardening.enter()
+        serve(config)
     except ConfigurationError as error:
         raise Unusable(str(error)) from None
 

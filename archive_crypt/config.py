@@ -77,6 +77,15 @@ class Component:
 
 
 @dataclass(frozen=True, slots=True)
+class Hardening:
+    """``[hardening]``: `memory`: whether `archive-crypt serve` has freed memory overwritten, and nobody look
+    in; `require_locked_memory`: whether the service refuses to start where no memory can be locked."""
+
+    memory: bool = False
+    require_locked_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All that an operator decides: with `component`, `host` is not used."""
 
@@ -84,6 +93,7 @@ class Config:
     archive: Settings = Settings()
     host: Host = Host()
     component: Component | None = None
+    hardening: Hardening = Hardening()
 
 
 #: The variable of the environment that may hold the component's secret.
@@ -143,7 +153,7 @@ def place(path: Path, *setting: str) -> str:
 
 
 def _config(said: dict[str, Any]) -> Config:
-    _refuse_unknown((), said, ("database", "archive", "host", "component"))
+    _refuse_unknown((), said, ("database", "archive", "host", "component", "hardening"))
     if "component" in said and "host" in said:
         raise _Wrong(("host",), "leave it out: with [component] the server is another")
     database = _table(said, "database")
@@ -158,7 +168,8 @@ def _config(said: dict[str, Any]) -> Config:
     component = None
     if "component" in said:
         component = _component(_filled(("component",), Component, _table(said, "component")))
-    return Config(_filled(("database",), Database, database), settings, filled, component)
+    hardening = _filled(("hardening",), Hardening, _table(said, "hardening"))
+    return Config(_filled(("database",), Database, database), settings, filled, component, hardening)
 
 
 def _component(said: Component) -> Component:

@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 
+from archive_crypt import hardening
 from archive_crypt.config import Config
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.tap import ArchiveService
@@ -25,6 +26,8 @@ def serve(config: Config) -> None:
     """
     observer: Any = textFileLogObserver(sys.stderr)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    if config.hardening.memory:
+        _tell_protections()
     run(config, lambda _: None)
 
 
@@ -58,3 +61,9 @@ def run(config: Config, started: Callable[[ArchiveService], None]) -> None:
         failures.append(service.failure)
     if failures:
         raise failures[0]
+
+
+def _tell_protections() -> None:
+    for one in hardening.protections():
+        tell = _log.info if one.holds else _log.warn
+        tell("{what}: {found}", what=one.what, found=one.found)

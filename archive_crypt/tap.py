@@ -27,8 +27,9 @@ from archive_crypt.config import Component as Joined
 from archive_crypt.config import Config, Host, load
 from archive_crypt.core import published
 from archive_crypt.core.dialect import stream_features
+from archive_crypt.crypto import lockedmem
 from archive_crypt.crypto.keyring import KeyRing
-from archive_crypt.errors import ConfigurationError
+from archive_crypt.errors import ConfigurationError, LockedMemoryUnavailable
 from archive_crypt.expiry import Expiry
 from archive_crypt.hosts.component.host import Component
 from archive_crypt.hosts.seam import ArchivePlug
@@ -91,6 +92,8 @@ class ArchiveService(Service):
         :raises ConfigurationError: it cannot start, and nothing of it runs; the text says why.
         """
         config, reactor = self._config, self._reactor
+        if config.hardening.require_locked_memory:
+            _require_locked_memory()
         self._check_tables()
         database, quota = config.database, quota_of(config.archive)
         self._spool: SpoolThread | None = None
@@ -200,6 +203,15 @@ class ArchiveService(Service):
         self._storage.close()
         if self._spool is not None:
             self._spool.close()
+
+
+def _require_locked_memory() -> None:
+    try:
+        lockedmem.new_page().close()
+    except LockedMemoryUnavailable:
+        raise ConfigurationError(
+            "hardening.require_locked_memory: nothing can be locked: raise LimitMEMLOCK (ulimit -l)"
+        ) from None
 
 
 class _UnderTwistd(ArchiveService):

@@ -55,7 +55,17 @@ def test_check_finds_nothing_wrong(written, capsys, tmp_path):
     assert cli.main(["check", "--config", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [finding["what"] for finding in found] == [
-        *("configuration", "database", "tables", "rights", "key memory", "users", "certificate", "listening")
+        *(
+            "configuration",
+            "database",
+            "tables",
+            "rights",
+            "key memory",
+            "hardening",
+            "users",
+            "certificate",
+            "listening",
+        )
     ]
     assert all(finding["ok"] for finding in found)
     assert sorted(tmp_path.iterdir()) == before

@@ -35,6 +35,7 @@ LAYERS = {
     "reader": 5,
     "demo": 5,
     "config": 5,
+    "hardening": 5,
     "tap": 5,
     "trial": 5,
     "serving": 5,
