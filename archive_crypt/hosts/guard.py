@@ -5,7 +5,9 @@ it may use. What stanzas mean is decided elsewhere."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+import re
+from typing import Any, NoReturn
+from xml.parsers import expat
 from xml.parsers.expat import errors as expat_errors
 
 from twisted.words.protocols.jabber.error import StreamError
@@ -22,6 +24,8 @@ _HANDLERS = (
 #: domish writes namespace names without escaping them, so that a quote in one would let its
 #: sender write any XML into the recipient's stream. No namespace in use has any of these.
 _UNSAFE_IN_NAMESPACE = frozenset("'\"<>& \t\r\n")
+#: A start tag that expat took.
+_TAG = re.compile(rb"<[^'\">]*(?:(?:'[^']*'|\"[^\"]*\")[^'\">]*)*>")
 
 
 class GuardedStream(domish.ExpatElementStream):
@@ -30,6 +34,10 @@ class GuardedStream(domish.ExpatElementStream):
     `parse` raises StreamError with the condition to send; after that, or after `stop`, the
     rest of the buffer is dropped. Twisted's own bounds are 10 MiB and 100,000 elements, and count
     a buffer rather than a stanza; here the bytes are counted from where the stanza begins.
+
+    Nothing of a message stays here once it is over. expat and its wrapper keep what they were last
+    given for as long as they live, so there is a new parser then; and an element does not know its parent
+    once it has ended, as a circle of elements would live until somebody collects it.
     """
 
     def __init__(self, stanza_bytes: int, limits: Limits) -> None:
@@ -41,16 +49,28 @@ class GuardedStream(domish.ExpatElementStream):
         self._began = 0  # byte where the stanza, or the white space before it, began
         self._depth = 0  # open elements, the stream's root included
         self._elements = 0  # in this stanza
+        self._head = b""  # what came up to and with the root's tag, and that tag
+        self._root = b""
+        self._heard = False  # whether a message is over, since this parser was new
+        self._equip()
+
+    def _equip(self) -> None:
+        parser: Any = self.parser
         # Without it each newline is one more string concatenation: 1 MiB of them costs 14 s.
-        self.parser.buffer_text = True
-        if hasattr(self.parser, "SetReparseDeferralEnabled"):
+        parser.buffer_text = True
+        if hasattr(parser, "SetReparseDeferralEnabled"):
             # expat >= 2.6 would hold back a stanza's last bytes until more of the next arrive.
-            self.parser.SetReparseDeferralEnabled(False)
-        self.parser.XmlDeclHandler = self._declaration
+            parser.SetReparseDeferralEnabled(False)
+        parser.StartElementHandler = self._onStartElement
+        parser.EndElementHandler = self._onEndElement
+        parser.CharacterDataHandler = self._onCdata
+        parser.StartNamespaceDeclHandler = self._onStartNamespace
+        parser.EndNamespaceDeclHandler = self._onEndNamespace
+        parser.XmlDeclHandler = self._declaration
         # Refusing the DTD as it opens also refuses every entity that could be declared in it.
-        self.parser.StartDoctypeDeclHandler = self._restricted
-        self.parser.ProcessingInstructionHandler = self._restricted
-        self.parser.CommentHandler = self._restricted
+        parser.StartDoctypeDeclHandler = self._restricted
+        parser.ProcessingInstructionHandler = self._restricted
+        parser.CommentHandler = self._restricted
 
     def stop(self) -> None:
         """Nothing more comes out of this parser, be it in the middle of a buffer: the stream has
@@ -74,6 +94,8 @@ class GuardedStream(domish.ExpatElementStream):
         if b"\0" in data:
             raise StreamError("not-well-formed")
         self._fed += len(data)
+        if not self._root:
+            self._head += data
         try:
             self.parser.Parse(data)
         except self.error as e:
@@ -84,6 +106,17 @@ class GuardedStream(domish.ExpatElementStream):
         if not self._stopped:
             # A huge tag fires no event until it ends, so what is pending counts too.
             self._measure(self._fed)
+            # Only if nothing is pending: a parser cannot be asked for it.
+            if self._heard and self._depth == 1 and self.parser.CurrentByteIndex == self._fed:
+                self._renew()
+
+    def _renew(self) -> None:
+        """Go on with a new parser, inside the same root."""
+        self._heard = False
+        self.parser = expat.ParserCreate("UTF-8", " ")
+        self.parser.Parse(self._root)
+        self._fed = self._began = len(self._root)
+        self._equip()
 
     def _measure(self, position: int) -> None:
         if position - self._began > self._stanza_bytes:
@@ -91,6 +124,9 @@ class GuardedStream(domish.ExpatElementStream):
 
     def _onStartElement(self, name: str, attrs: dict[str, str]) -> None:
         at = self.parser.CurrentByteIndex
+        if self._depth == 0:
+            tag = _TAG.match(self._head, at)
+            self._root, self._head = tag[0] if tag else b"", b""
         if self._depth == 1:
             self._began, self._elements = at, 0
         self._measure(at)
@@ -106,7 +142,11 @@ class GuardedStream(domish.ExpatElementStream):
         self._depth -= 1
         if self._depth == 1:
             self._measure(self.parser.CurrentByteIndex)
+            self._heard = self._heard or name.endswith(" message")
+        ended = self.currElem
         super()._onEndElement(name)
+        if ended is not None:
+            ended.parent = None
         if self._depth == 1:
             self._began = self.parser.CurrentByteIndex
 

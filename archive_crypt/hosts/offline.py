@@ -41,6 +41,7 @@ class Offline:
         copy = copied(message)
         delay = copy.addElement((NS_DELAY, "delay"))
         delay["from"], delay["stamp"] = self._domain, times.render(when)
+        delay.parent = None  # in a circle the message would live on when it is over
         return copy
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import time
+import weakref
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.words.protocols.jabber.error import StreamError
 
 from archive_crypt.hosts.guard import GuardedStream
 from archive_crypt.hosts.limits import Limits
 from archive_crypt.hosts.wire import render
+from tests.crypto.kit import law
 
 HEADER = b"<s:stream xmlns='jabber:client' xmlns:s='http://etherx.jabber.org/streams'>"
 
@@ -191,3 +197,56 @@ def test_no_namespace_stays_none():
     stream.parse(b"<message><a xmlns=''><b/></a></message>")
     a = again(out[0]).firstChildElement()
     assert [a.uri, a.firstChildElement().uri] == ["", ""]
+
+
+STANZAS = (
+    "<message id='1'><body>wherefore &amp; why</body></message> \n"
+    "<s:error/><iq><x:query xmlns:x='urn:x' x:a='>'><y xmlns='urn:y'/></x:query></iq>"
+    "<message><body xml:lang='el'>γιατί</body><s:thread/></message><message/>"
+    "<presence>]]</presence></s:stream>"
+).encode()
+
+
+@law
+@given(st.lists(st.integers(0, len(STANZAS)), max_size=20))
+def test_new_parsers_change_nothing(cuts):
+    """However a stream is cut up, and thus wherever a parser gives way to a new one, the same stanzas come out."""
+    whole, expected = parser()
+    whole.parse(STANZAS)
+    stream, out = parser()
+    cuts = sorted({0, *cuts, len(STANZAS)})
+    for start, end in itertools.pairwise(cuts):
+        stream.parse(STANZAS[start:end])
+    assert [e if e == "end" else e.toXml() for e in out] == [e if e == "end" else e.toXml() for e in expected]
+
+
+@pytest.mark.parametrize(
+    "header", [HEADER[:-1] + b" version='1.0' id='a>b'>", b"<?xml version='1.0'?>" + HEADER]
+)
+def test_a_new_parser_is_inside_the_same_root(header):
+    """After a message the parser is a new one that was given the root's tag and nothing else; its bounds hold."""
+    stream, out = GuardedStream(1000, Limits()), []
+    stream.DocumentStartEvent = stream.DocumentEndEvent = lambda *_: out.append("root")
+    stream.ElementEvent = out.append
+    stream.parse(header + b"<message>")
+    old = stream.parser
+    stream.parse(b"<body>wherefore</body></message>")
+    assert stream.parser is not old
+    assert stream.parser.CurrentByteIndex == len(header[header.index(b"<s:") :])
+    in_chunks(stream, padded(1000) * 3, 100)
+    with pytest.raises(StreamError, match="policy-violation"):
+        stream.parse(padded(1020))
+    assert [getattr(e, "name", e) for e in out] == ["root", *["message"] * 4]
+
+
+def test_a_stanza_lives_no_longer_than_it_is_held():
+    """Who lets go of a stanza frees it, all of it, at once: it is no circle for a collector to find."""
+    stream, out = parser()
+    gc.disable()
+    try:
+        stream.parse(b"<message><body>a</body><x xmlns='urn:x'><y/></x></message>")
+        parts = [weakref.ref(out[0]), *(weakref.ref(child) for child in out[0].elements())]
+        out.clear()
+        assert [part() for part in parts] == [None, None, None]
+    finally:
+        gc.enable()
