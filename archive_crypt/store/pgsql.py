@@ -32,6 +32,7 @@ from archive_crypt.store.interfaces import (
     Modification,
     Outcome,
     OwnerState,
+    Reseal,
 )
 from archive_crypt.store.quota import Quota
 from archive_crypt.store.rows import Rows
@@ -58,7 +59,19 @@ _TOO_LONG, _READ_ONLY = "57014", "25006"
 
 
 class _Connection(adbapi.Connection):
-    """One that is broken is given up in silence; the next transaction gets another."""
+    """For one transaction. What is broken is given up in silence; the next transaction gets another.
+
+    `once`: whether it is given up in any case. libpq keeps what it last sent or read for as long as it is
+    connected.
+    """
+
+    once = False
+
+    def commit(self) -> None:
+        connection: Any = self._connection
+        connection.commit()
+        if self.once:
+            self._pool.disconnect(connection)
 
     def rollback(self) -> None:
         connection: Any = self._connection
@@ -110,10 +123,11 @@ class PgStorage:
         if not again:
             self._rows.begin()
         # What was acknowledged is tried for as long as it takes, anything else twice.
-        patient = not again or (mark is not None and mark.line == "records")
-        d: Deferred[list[Outcome]] = self._run(
-            self._writer, self._rows.apply, changes, again, mark, patient=patient
-        )
+        patient = not again or (mark is not None and mark.replays)
+        apply = self._rows.apply
+        if any(isinstance(change, Reseal) for change in changes):
+            apply = _once(apply)  # it may have sent, in clear, what is sealed now
+        d: Deferred[list[Outcome]] = self._run(self._writer, apply, changes, again, mark, patient=patient)
         return d.addErrback(self._failed)
 
     def marks(self, spool: str) -> Deferred[tuple[int, int]]:
@@ -144,7 +158,7 @@ class PgStorage:
         return self._read(reads.modified, owner, after, window)
 
     def plain_items(self, owner: str, collection: int, after: int, limit: int) -> Deferred[list[PlainItem]]:
-        return self._read(reads.plain_items, owner, collection, after, limit)
+        return self._read(_once(reads.plain_items), owner, collection, after, limit)
 
     def expiring(self, after: str, limit: int, everyone: bool) -> Deferred[list[tuple[str, Preferences]]]:
         return self._read(reads.expiring, after, limit, everyone)
@@ -226,6 +240,16 @@ class PgStorage:
             application_name="archive_crypt",
             **_ALIVE,
         )
+
+
+def _once(twin: Callable[..., T]) -> Callable[..., T]:
+    """The same, whose connection is for nothing else."""
+
+    def once(cursor: Any, *args: Any) -> T:
+        cursor._connection.once = True  # the cursor is adbapi's, and this its connection
+        return twin(cursor, *args)
+
+    return once
 
 
 def _vacuum(connection: Any) -> None:

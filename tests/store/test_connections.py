@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 from archive_crypt.errors import StorageUnavailable
 from archive_crypt.model import SealedItem
 from archive_crypt.store import pgsql as module
-from archive_crypt.store.interfaces import AddKeys
+from archive_crypt.store.interfaces import AddKeys, Reseal
 from archive_crypt.store.pgsql import PgStorage
 from tests.store.kit import (
     GCM,
@@ -19,7 +19,9 @@ from tests.store.kit import (
     data,
     everything,
     only,
+    opened,
     paged,
+    plain,
     remove,
     said,
     save,
@@ -156,3 +158,17 @@ async def test_reads_notice_nothing(pgsql, dsn):
     before = await everything(pgsql)
     kill(dsn)
     assert await everything(pgsql) == before
+
+
+@ensureDeferred
+async def test_a_connection_that_carried_what_is_sealed_now_is_given_up(pgsql):
+    """libpq keeps what it last sent and read: once a collection is sealed anew, none of these connections is left."""
+    await pgsql.apply([opened(), plain(0)])
+    sent = set(pgsql._writer.connections.values())
+    items = await pgsql.plain_items(ROMEO, 1, -1, 10)
+    assert len(items) == 1
+    assert list(pgsql._readers.connections.values()) == []
+    cipher = SealedItem(0, "k1", GCM, b"a")
+    await pgsql.apply([Reseal(ROMEO, 1, "k1", GCM, (wrapped("k1"),), (cipher,))])
+    assert [connection.closed for connection in sent] == [1]
+    assert [item.cipher for item in (await paged(pgsql)).page.items] == [b"a"]
