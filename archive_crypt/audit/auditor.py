@@ -1,4 +1,4 @@
-"""One run of the audit: servers of all variants, looked into while collections are open and once they closed."""
+"""One run of the audit: servers of all variants, looked into while collections are open and afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m archive_crypt.audit.launcher OPTIONS -- COMMAND`` begins a program so that it can be looked into.
+"""``python -m archive_crypt.audit.launcher OPTIONS -- COMMAND`` begins a program so that we can look into it.
 
 ``--no-memfd-secret``: as on a kernel that has none; its data keys are then in pages that are only locked, and
 those can be searched. ``--own-users``: in a user namespace, whose maker may look into it although it lets

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,15 +44,15 @@ class Variant:
 
 class Server:
     """A running server, for as long as the ``with`` lasts. `folder` holds what it needs, and may be used
-    for the next."""
+    for the next; each of the `users` has his name for a password."""
 
-    def __init__(self, folder: Path, dsn: str, variant: Variant) -> None:
+    def __init__(self, folder: Path, dsn: str, variant: Variant, users: Iterable[str] = USERS) -> None:
         self.variant = variant
         self.certificate = certificate_path(folder, DOMAIN)
         self.pid = self.port = 0
         self._folder = folder
         self._file = folder / "archive.toml"
-        self._file.write_text(_configuration(folder, dsn, hardened=variant.hardened))
+        self._file.write_text(_configuration(folder, dsn, users, hardened=variant.hardened))
 
     def __enter__(self) -> Server:
         """:raises ConfigurationError: it did not start."""
@@ -113,8 +113,8 @@ class Server:
         raise ConfigurationError(f"the server did not start: {''.join(said[-1:]).strip()}")
 
 
-def _configuration(folder: Path, dsn: str, *, hardened: bool) -> str:
-    users = "\n".join(f"{user} = {json.dumps(user)}" for user in USERS)
+def _configuration(folder: Path, dsn: str, users: Iterable[str], *, hardened: bool) -> str:
+    passwords = "\n".join(f"{user} = {json.dumps(user)}" for user in users)
     return f"""
 [database]
 dsn = {json.dumps(dsn)}
@@ -125,7 +125,7 @@ port = 0
 data = {json.dumps(str(folder))}
 
 [host.users]
-{users}
+{passwords}
 
 [hardening]
 memory = {json.dumps(hardened)}

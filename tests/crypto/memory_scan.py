@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
+from archive_crypt.crypto.traces import round_keys
+
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+\s*(.*)")
 #: Pages of the kernel's own, which the clock reads: they are not in the process's memory.
 _KERNELS = ("[vvar]", "[vvar_vclock]", "[vsyscall]")
@@ -77,52 +79,5 @@ def message_forms(private_key, wrapped):
     return {"encoded message": message[64:96], "encoded message backwards": message[64:96][::-1]}
 
 
-def round_keys(key):
-    """All round keys of AES, FIPS 197 5.2: blocks of 16 octets, the first ones being the key itself."""
-    length = len(key) // 4
-    words = [key[i : i + 4] for i in range(0, len(key), 4)]
-    constant = 1
-    for i in range(length, 4 * (length + 7)):
-        word = words[-1]
-        if i % length == 0:
-            word = _substitute(word[1:] + word[:1])
-            word = bytes([word[0] ^ constant]) + word[1:]
-            constant = _double(constant)
-        elif length > 6 and i % length == 4:
-            word = _substitute(word)
-        words.append(bytes(a ^ b for a, b in zip(words[i - length], word, strict=True)))
-    return [b"".join(words[i : i + 4]) for i in range(0, len(words), 4)]
-
-
 def _words_backwards(block):
     return b"".join(block[i : i + 4][::-1] for i in range(0, 16, 4))
-
-
-def _double(value):
-    return (value << 1) ^ (0x11B if value & 0x80 else 0)
-
-
-def _box():
-    """The S-box, FIPS 197 5.1.1, by walking through the powers of 3 and of its inverse."""
-    box = bytearray(256)
-    box[0] = 0x63
-    power = inverse = 1
-    while True:
-        power ^= _double(power)
-        for shift in (1, 2, 4):
-            inverse ^= inverse << shift & 0xFF
-        if inverse & 0x80:
-            inverse ^= 0x09
-        rotated = inverse
-        for shift in (1, 2, 3, 4):
-            rotated ^= (inverse << shift | inverse >> (8 - shift)) & 0xFF
-        box[power] = rotated ^ 0x63
-        if power == 1:
-            return bytes(box)
-
-
-_BOX = _box()
-
-
-def _substitute(word):
-    return bytes(_BOX[octet] for octet in word)

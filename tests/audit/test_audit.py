@@ -1,0 +1,36 @@
+"""The short audit: one normal and one hardened server, looked into while collections are open and after."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from archive_crypt import cli
+from archive_crypt.audit import report
+from archive_crypt.audit.auditor import KEYS, TEXTS, WAITING, Auditor
+from archive_crypt.audit.server import Variant
+
+
+@pytest.mark.clause("0241-3-09", "0241-3-10", "0241-3-11")
+def test_what_is_closed_leaves_nothing(dsn, tmp_path):
+    """A real server that clients talk through has data keys in their pages only, and none once collections are
+    closed; hardened, it has no word of what was said either."""
+    auditor = Auditor(tmp_path, dsn, cores=False)
+    variants = [Variant(hardened=False, secret=True), Variant(hardened=True, secret=False)]
+    with ThreadPoolExecutor(1) as thread:  # it has a loop of its own
+        run = thread.submit(asyncio.run, auditor.run(variants)).result()
+    assert [goal for goal in report.goals([run]) if goal.met < goal.of] == []
+    normal, hardened = run.servers
+    assert normal.open.copies(TEXTS) > 0  # what is not overwritten can be found
+    assert (hardened.open.in_pages, hardened.closed.in_pages) == (hardened.keys, 0)
+    assert hardened.open.copies((*KEYS, *TEXTS)) == 0
+    assert hardened.open.found[WAITING] == 1
+
+
+@pytest.mark.parametrize("runs", ["0", "-1", "many"])
+def test_takes_a_number_of_runs(capsys, runs):
+    """What is no number of runs is refused at once."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["audit-memory", "--runs", runs])
+    assert ended.value.code == 2
+    assert f"{runs!r} is no number of runs" in capsys.readouterr().err
