@@ -75,11 +75,11 @@ class Bench:
         yield defer.gatherResults([self._hand_over(n, load[n]) for n in range(owners)])  # warm
         gc.collect()
         gc.freeze()  # the load is ours: a server does not hold all of its messages at once
-        own, database = _cpu(os.getpid()), self._database_cpu()
+        own, database = cpu(os.getpid()), self._database_cpu()
         begun = time.perf_counter()
         yield self._flood(load[owners:])
         seconds = time.perf_counter() - begun
-        own, database = _cpu(os.getpid()) - own, self._database_cpu() - database
+        own, database = cpu(os.getpid()) - own, self._database_cpu() - database
         gc.unfreeze()
         octets = self._octets() / len(load)
         return Recorded(count / seconds, own / count * 1000, database / count * 1000, octets)
@@ -144,7 +144,7 @@ class Bench:
 
     def _database_cpu(self):
         family = [self.postmaster, *_children(self.postmaster)]
-        return sum(map(_cpu, family))
+        return sum(map(cpu, family))
 
     def _octets(self):
         with closing(psycopg2.connect(self.dsn)) as connection, connection.cursor() as cursor:
@@ -155,7 +155,7 @@ class Bench:
             return int(cursor.fetchone()[0])
 
 
-def _cpu(pid):
+def cpu(pid):
     """Seconds of CPU a process has used, its ended children included."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

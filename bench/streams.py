@@ -8,6 +8,7 @@ from functools import partial
 
 from twisted.internet import defer, endpoints
 from twisted.internet.protocol import Protocol
+from twisted.internet.ssl import CertificateOptions
 
 from archive_crypt.core.dialect import F
 from archive_crypt.core.xmlenc import write_key_value
@@ -33,6 +34,11 @@ class Client(Protocol):
             self._buffer, self._marker = b"", b""
             self._waiting.callback(None)
 
+    def connectionLost(self, reason) -> None:
+        if self._marker:
+            self._marker = b""
+            self._waiting.errback(reason)
+
     def say(self, xml: str, until: str) -> defer.Deferred[None]:
         """Send; fires when `until` was received."""
         self._marker, self._waiting = until.encode(), defer.Deferred()
@@ -40,14 +46,18 @@ class Client(Protocol):
         return self._waiting
 
     @defer.inlineCallbacks
-    def login(self, user: str, key: str):
+    def login(self, user: str, key: str, domain: str = DOMAIN, *, tls: bool = False):
         """Up to a bound stream that records with encryption."""
         header = (
-            f"<?xml version='1.0'?><stream:stream to='{DOMAIN}' version='1.0' xmlns='jabber:client'"
+            f"<?xml version='1.0'?><stream:stream to='{domain}' version='1.0' xmlns='jabber:client'"
             " xmlns:stream='http://etherx.jabber.org/streams'>"
         )
         plain = b64encode(f"\0{user}\0{user}".encode()).decode()
         yield self.say(header, "</stream:features>")
+        if tls:
+            yield self.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "<proceed")
+            self.transport.startTLS(CertificateOptions(verify=False))
+            yield self.say(header, "</stream:features>")
         sasl = "urn:ietf:params:xml:ns:xmpp-sasl"
         yield self.say(f"<auth xmlns='{sasl}' mechanism='PLAIN'>{plain}</auth>", "<success")
         yield self.say(header, "</stream:features>")
@@ -73,9 +83,7 @@ def record(bench, count: int, pairs: int):
         clients.append(client)
     texts = bodies(count)
     begun, archived = time.perf_counter(), bench.archiver.counts["archived"]
-    yield defer.gatherResults(
-        [_talk(clients[2 * n], f"user{2 * n + 1}@{DOMAIN}/x", texts[n::pairs]) for n in range(pairs)]
-    )
+    yield talk(clients, DOMAIN, texts)
     yield bench.archiver.management._works.writer.drained()
     seconds = time.perf_counter() - begun
     copies = bench.archiver.counts["archived"] - archived
@@ -83,6 +91,14 @@ def record(bench, count: int, pairs: int):
         client.transport.loseConnection()
     yield server.close()
     return copies / seconds
+
+
+def talk(clients, domain, texts):
+    """Say `texts`, each client in an even place to the next one; fires when the server has seen them all."""
+    pairs = len(clients) // 2
+    return defer.gatherResults(
+        [_talk(clients[2 * n], f"user{2 * n + 1}@{domain}/x", texts[n::pairs]) for n in range(pairs)]
+    )
 
 
 @defer.inlineCallbacks
