@@ -157,6 +157,7 @@ class ArchiveService(Service):
             partial(offered, settings),
             self._refused,
             self._archiver.now,
+            forgetful=self._config.hardening.memory,
         )
         self._server.start()
 

@@ -55,7 +55,8 @@ class Component:
     """The component `jid` on the server at `endpoint`, for the virtual hosts `domains`.
 
     `offered(recording)`: the features to announce, where messages reach us and where they do not.
-    `refused` is called once if the server will never have us. `now`: microseconds since 1970.
+    `refused` is called once if the server will never have us. `now`: microseconds since 1970. `forgetful`:
+    whether nothing of a stanza stays in the parser, at the cost of some speed.
     """
 
     log = Logger()
@@ -71,6 +72,8 @@ class Component:
         offered: Callable[[bool], Sequence[str]],
         refused: Callable[[ConfigurationError], None],
         now: Callable[[], Micros],
+        *,
+        forgetful: bool = False,
     ) -> None:
         self._reactor = reactor
         self._archiver = archiver = cast(DistantArchiver, plug.archiver)
@@ -79,7 +82,7 @@ class Component:
         self._on_refused = refused
         self._complaints = Complaints(reactor.seconds)
         self.counts = self._complaints.counts
-        self._link = Link(reactor, endpoint, jid, secret, self)
+        self._link = Link(reactor, endpoint, jid, secret, self, forgetful=forgetful)
         self._clients = Clients(archiver, plug.handler_for, self._post, reactor)
         self._delegation = Delegation(self._clients, self._link.send)
         self._privilege = Privilege(jid, self._link.send, reactor)

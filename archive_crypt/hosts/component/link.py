@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.application.internet import backoffPolicy
@@ -26,7 +27,7 @@ from twisted.words.xish.domish import Element
 
 from archive_crypt.deferreds import follow
 from archive_crypt.errors import ConfigurationError
-from archive_crypt.hosts.component.elements import ElementStream
+from archive_crypt.hosts.component.elements import MOST_REMEMBERED, ElementStream
 
 #: Seconds between tries, growing; soon at first, as a restart of either side is over in a moment.
 _PAUSE = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6, jitter=lambda: 0.0)
@@ -80,8 +81,9 @@ class _Stream(XmlStream):
     stream: Any
     thisEntity: Any
 
-    def __init__(self, jid: str, secret: str, receiver: Receiver) -> None:
+    def __init__(self, jid: str, secret: str, receiver: Receiver, remembered: int) -> None:
         self._receiver = receiver
+        self._remembered = remembered
         self._is_linked = False
         #: What went wrong, if anything did.
         self.error: BaseException | None = None
@@ -92,7 +94,7 @@ class _Stream(XmlStream):
         self.addOnetimeObserver(STREAM_ERROR_EVENT, self._failed)
 
     def _initializeStream(self) -> None:
-        self.stream = ElementStream()
+        self.stream = ElementStream(self._remembered)
         self.stream.DocumentStartEvent = self.onDocumentStart
         self.stream.ElementEvent = self.onElement
         self.stream.DocumentEndEvent = self.onDocumentEnd
@@ -149,16 +151,22 @@ class _Stream(XmlStream):
 
 
 class Link:
-    """The connection of the component `jid` to `endpoint`, from `start` to `close`."""
+    """The connection of the component `jid` to `endpoint`, from `start` to `close`.
+
+    `forgetful`: whether there is a new parser whenever stanzas were read, as one keeps what it read last.
+    """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, endpoint: Any, jid: str, secret: str, receiver: Receiver) -> None:
+    def __init__(
+        self, reactor: Any, endpoint: Any, jid: str, secret: str, receiver: Receiver, *, forgetful: bool
+    ) -> None:
+        remembered = 0 if forgetful else MOST_REMEMBERED
         self.paused = False  #: whether nothing is read
         self._reactor = reactor
         self._endpoint = endpoint
         self._receiver = receiver
-        self._factory: Any = Factory.forProtocol(lambda: _Stream(jid, secret, receiver))
+        self._factory: Any = Factory.forProtocol(partial(_Stream, jid, secret, receiver, remembered))
         self._factory.noisy = False
         self._stream: _Stream | None = None
         self._failures = 0
