@@ -1,5 +1,5 @@
-"""What hardened mode costs: `archive-crypt serve` in a process of its own, normal and hardened in turns, while
-clients talk through it over TLS and both sides are archived, sealed.
+"""What hardened mode costs: `archive-crypt serve` in a process of its own, normal and hardened in turns,
+while clients talk through it over TLS and both sides are archived, sealed.
 """
 
 from __future__ import annotations
