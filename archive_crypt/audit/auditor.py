@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from archive_crypt.audit import control, memory, words
+from archive_crypt.audit.beside import Beside
+from archive_crypt.audit.clients import Clients
 from archive_crypt.audit.memory import Kind, Needles, Sight
-from archive_crypt.audit.scene import Scene
+from archive_crypt.audit.scene import Scene, Stage
 from archive_crypt.audit.server import Server, Variant
 from archive_crypt.crypto import opening, traces
 from archive_crypt.crypto.envelope import RSA_OAEP
@@ -90,8 +92,11 @@ class Auditor:
         return _copies(sight, KEYS)
 
     async def _audit(self, variant: Variant) -> Audited:
-        with Server(self._folder, self._dsn, variant) as server:
-            scene = Scene(server, self._dsn, self._private_key)
+        beside = Beside()
+        port = await beside.listen() if variant.component else 0
+        with Server(self._folder, self._dsn, variant, beside=port) as server:
+            stage: Stage = beside if variant.component else Clients(server)
+            scene = Scene(stage, self._dsn, self._private_key)
             try:
                 await scene.open()
                 needles = Needles(self._of_keys(scene.wrapped) | _of_texts(scene))
@@ -99,7 +104,7 @@ class Auditor:
                 await scene.close()
                 closed = self._look(server, needles)
             finally:
-                await scene.end()
+                await stage.end()
         return Audited(variant, len(scene.wrapped), while_open, closed)
 
     def _of_keys(self, wrapped: list[tuple[bytes, bytes]]) -> dict[Kind, list[bytes]]:

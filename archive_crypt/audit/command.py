@@ -48,7 +48,12 @@ def main(runs: int, as_json: bool) -> int:
 
 
 async def _runs(folder: Path, dsn: str, runs: int) -> list[Run]:
-    variants = [Variant(hardened, secret) for hardened in (False, True) for secret in _pages()]
+    variants = [
+        Variant(hardened, secret, component)
+        for hardened in (False, True)
+        for secret in _pages()
+        for component in (False, True)
+    ]
     found = []
     for number in range(1, runs + 1):
         auditor = Auditor(folder, dsn, partial(_say, f"run {number} of {runs}"))

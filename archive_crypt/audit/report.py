@@ -71,7 +71,7 @@ def table(runs: Sequence[Run]) -> Iterator[str]:
         yield _row("any of these in a core dump", servers, _count_in_core(KEYS))
     for name in TEXTS:
         yield _row(name, servers, _count(name))
-    yield _row(f"{WAITING} for its reader while open", servers, _count(WAITING))
+    yield _row(f"{WAITING} (to be found, while open)", servers, _count(WAITING))
     if any(look.core is not None for server in servers for look in (server.open, server.closed)):
         yield _row("any of these in a core dump", servers, _count_in_core((*TEXTS, WAITING)))
     yield ""

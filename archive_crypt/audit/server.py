@@ -25,39 +25,57 @@ from archive_crypt.hosts.tls import certificate_path
 DOMAIN = "localhost"
 USERS = ("romeo", "juliet", "nurse")
 
+#: The component's name, where the auditor is the server beside it.
+COMPONENT = "archive.localhost"
+#: Seconds that any one step may take.
+PATIENCE = 60
+
 _LISTENS = re.compile(r"starting on (\d+)$")
-_PATIENCE = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """How a server is run. `secret`: with the kernel's memfd_secret(2), or as where there is none."""
+    """How a server is run. `secret`: with the kernel's memfd_secret(2), or as where there is none;
+    `component`: beside another server."""
 
     hardened: bool
     secret: bool
+    component: bool = False
 
     @property
     def name(self) -> str:
-        mode = "hardened" if self.hardened else "normal"
-        return f"{mode}, {'memfd_secret' if self.secret else 'mlock'}"
+        return ", ".join(
+            (
+                "hardened" if self.hardened else "normal",
+                "component" if self.component else "embedded",
+                "memfd_secret" if self.secret else "mlock",
+            )
+        )
 
 
 class Server:
     """A running server, for as long as the ``with`` lasts. `folder` holds what it needs, and may be used
-    for the next; each of the `users` has his name for a password."""
+    for the next.
 
-    def __init__(self, folder: Path, dsn: str, variant: Variant, users: Iterable[str] = USERS) -> None:
-        self.variant = variant
+    It is the embedded one, and each of the `users` has his name for a password; or, with a variant that
+    says so, the component of whoever listens at the port `beside`.
+    """
+
+    def __init__(
+        self, folder: Path, dsn: str, variant: Variant, users: Iterable[str] = USERS, beside: int = 0
+    ) -> None:
         self.certificate = certificate_path(folder, DOMAIN)
         self.pid = self.port = 0
+        self._variant = variant
         self._folder = folder
         self._file = folder / "archive.toml"
-        self._file.write_text(_configuration(folder, dsn, users, hardened=variant.hardened))
+        host = _beside(folder, beside) if variant.component else _embedded(folder, users)
+        self._file.write_text(_configuration(dsn, host, hardened=variant.hardened))
 
     def __enter__(self) -> Server:
         """:raises ConfigurationError: it did not start."""
-        options = [] if self.variant.secret else [launcher.NO_MEMFD_SECRET]
-        if self.variant.hardened and os.geteuid() != 0:
+        options = [] if self._variant.secret else [launcher.NO_MEMFD_SECRET]
+        if self._variant.hardened and os.geteuid() != 0:
             options.append(launcher.OWN_USERS)
         launch = [sys.executable, "-m", "archive_crypt.audit.launcher", *options, "--"]
         serve = [sys.executable, "-m", "archive_crypt.cli", "serve", "--config", str(self._file)]
@@ -65,11 +83,12 @@ class Server:
             [*launch, *serve], env=_environment(), stderr=subprocess.PIPE, text=True
         )
         self.pid = self._process.pid
-        try:
-            self.port = self._listens()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+        if not self._variant.component:
+            try:
+                self.port = self._listens()
+            except BaseException:
+                self.__exit__(None, None, None)
+                raise
         return self
 
     def __exit__(
@@ -77,7 +96,7 @@ class Server:
     ) -> None:
         self._process.terminate()
         try:
-            self._process.communicate(timeout=_PATIENCE)
+            self._process.communicate(timeout=PATIENCE)
         finally:
             self._process.kill()
 
@@ -98,7 +117,7 @@ class Server:
             return None
         prefix = self._folder / "core"
         subprocess.run(  # noqa: S603 - its path was looked up
-            [gcore, "-o", str(prefix), str(self.pid)], capture_output=True, check=True, timeout=_PATIENCE
+            [gcore, "-o", str(prefix), str(self.pid)], capture_output=True, check=True, timeout=PATIENCE
         )
         return Path(f"{prefix}.{self.pid}")
 
@@ -113,20 +132,35 @@ class Server:
         raise ConfigurationError(f"the server did not start: {''.join(said[-1:]).strip()}")
 
 
-def _configuration(folder: Path, dsn: str, users: Iterable[str], *, hardened: bool) -> str:
+def _embedded(folder: Path, users: Iterable[str]) -> str:
     passwords = "\n".join(f"{user} = {json.dumps(user)}" for user in users)
     return f"""
-[database]
-dsn = {json.dumps(dsn)}
-
 [host]
 domain = {json.dumps(DOMAIN)}
 port = 0
 data = {json.dumps(str(folder))}
-
 [host.users]
 {passwords}
+"""
 
+
+def _beside(folder: Path, port: int) -> str:
+    secret = folder / "secret"
+    secret.write_text("no secret")
+    return f"""
+[component]
+jid = {json.dumps(COMPONENT)}
+domains = [{json.dumps(DOMAIN)}]
+port = {port}
+secret_file = {json.dumps(str(secret))}
+"""
+
+
+def _configuration(dsn: str, host: str, *, hardened: bool) -> str:
+    return f"""
+[database]
+dsn = {json.dumps(dsn)}
+{host}
 [hardening]
 memory = {json.dumps(hardened)}
 require_locked_memory = true
