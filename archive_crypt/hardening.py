@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from twisted.logger import Logger
+
 from archive_crypt.crypto import lockedmem
 from archive_crypt.errors import LockedMemoryUnavailable
 
@@ -83,6 +85,13 @@ def protections() -> Iterator[Protection]:
     yield _core_dumps()
     yield _lookers_on()
     yield _swap()
+
+
+def tell(log: Logger) -> None:
+    """Log each, as a warning if it does not hold."""
+    for one in protections():
+        write = log.info if one.holds else log.warn
+        write("{what}: {found}", what=one.what, found=one.found)
 
 
 def foretold() -> list[Protection]:

@@ -27,7 +27,7 @@ def serve(config: Config) -> None:
     observer: Any = textFileLogObserver(sys.stderr)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     if config.hardening.memory:
-        _tell_protections()
+        hardening.tell(_log)
     run(config, lambda _: None)
 
 
@@ -61,9 +61,3 @@ def run(config: Config, started: Callable[[ArchiveService], None]) -> None:
         failures.append(service.failure)
     if failures:
         raise failures[0]
-
-
-def _tell_protections() -> None:
-    for one in hardening.protections():
-        tell = _log.info if one.holds else _log.warn
-        tell("{what}: {found}", what=one.what, found=one.found)

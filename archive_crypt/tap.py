@@ -22,6 +22,7 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 from twisted.logger import Logger
 from twisted.python import usage
 
+from archive_crypt import hardening
 from archive_crypt.archiver import Archiver
 from archive_crypt.config import Component as Joined
 from archive_crypt.config import Config, Host, load
@@ -216,9 +217,13 @@ def _require_locked_memory() -> None:
 
 
 class _UnderTwistd(ArchiveService):
-    """The same, whose failure to start is one line of twistd's."""
+    """The same, whose failure to start is one line of twistd's. Hardened, it tells what twistd was not begun
+    with: it is not for us to begin that anew."""
 
     def startService(self) -> None:
+        if self._config.hardening.memory:
+            hardening.close()
+            hardening.tell(self.log)
         try:
             super().startService()
         except ConfigurationError as error:

@@ -73,6 +73,23 @@ def test_start_and_stop(written):
             process.kill()
 
 
+def test_hardened_under_twistd(written):
+    """twistd is not begun anew: the log warns of what it had to be begun with, and has the rest."""
+    path = written()
+    path.write_text(f"{path.read_text()}\n[hardening]\nmemory = true\n")
+    with twistd(path) as process:
+        try:
+            log = []
+            while "starting on" not in (log[-1] if log else ""):
+                log.append(process.stdout.readline())
+                assert log[-1], log
+        finally:
+            process.kill()
+    assert any("freed memory: not overwritten: start with " in line for line in log)
+    assert any("core dumps: none" in line for line in log)
+    assert any("other processes: of the same user cannot look into this one" in line for line in log)
+
+
 def failed(path):
     """What twistd said that could not start, without the greetings of its log."""
     process = twistd(path)
