@@ -52,8 +52,8 @@ class Clients:
             await heard
 
     async def begin_to_wait(self, text: str) -> None:
-        self._say("juliet", "nurse", text, "hall")
-        await self.ask("juliet", "get", LIST)
+        self._say("romeo", "nurse", text, "hall")
+        await self.ask("romeo", "get", LIST)
 
     async def end_to_wait(self) -> None:
         await self.enter("nurse")

@@ -67,8 +67,10 @@ class Scene:
         for thread in ("orchard", "balcony"):
             await stage.talk("romeo", "juliet", self.sealed.texts(), thread)
             await stage.talk("juliet", "romeo", self.sealed.texts(), thread)
-        for user in ("romeo", "juliet"):
-            await stage.ask(user, "get", LIST)  # what was said is durable then
+        await stage.ask("juliet", "get", LIST)  # what was said is durable then
+        # The last thing on her stream: no later stanza is written over it.
+        await stage.talk("juliet", "romeo", self.sealed.texts()[1:2], "orchard")
+        await stage.ask("romeo", "get", LIST)
         await stage.begin_to_wait(self.waiting.texts()[1])
         self.wrapped = self._keys()
 
