@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?= .data
 PORT ?= 5222
+RUNS ?= 12
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES = setup.cfg setup.py $(shell find archive_crypt twisted sql -name '*.py' -o -name '*.sql')
 
-.PHONY: help demo test test-servers faults conformance run bench bench-servers fuzz lint clean
+.PHONY: help demo test test-servers faults conformance run audit bench bench-servers fuzz lint clean
 
 help:
 	@echo "make demo    watch two clients talk, and the archive that cannot read them"
@@ -19,6 +20,7 @@ help:
 	@echo "make faults  kill, stop, freeze, fill and cut while people talk: what is lost? (10 minutes; SECONDS=60)"
 	@echo "make run     the same server, staying up (PORT=$(PORT) DATA=$(DATA))"
 	@echo "make conformance   which clause of the standards is proved by which test"
+	@echo "make audit   look for keys and texts in the memory of running servers (RUNS=12, half an hour)"
 	@echo "make bench   the figures of README, measured here"
 	@echo "make bench-servers   the same beside real ejabberd and Prosody, and of their own archives"
 	@echo "make fuzz    a million inputs that mean harm (INPUTS=1000000)"
@@ -43,6 +45,9 @@ faults: $(VENV)/.test
 
 conformance: $(VENV)/.test
 	$(BIN)/python -m tests.conformance
+
+audit: $(VENV)/.demo
+	@$(BIN)/archive-crypt audit-memory --runs $(RUNS)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench
