@@ -16,7 +16,7 @@ from twisted.internet import defer, reactor
 
 from archive_crypt.hosts.postgres import EmbeddedPostgres
 from archive_crypt.store.migrate import migrate
-from bench import floor, spool, streams
+from bench import floor, hardening, spool, streams
 from bench.archive import Bench
 
 
@@ -42,14 +42,16 @@ def main() -> int:
 
 
 def _run(postgres, dsn, folder, options, failures):
-    d = _measure(dsn, options)
+    data = folder / "server"
+    data.mkdir()
+    d = _measure(dsn, data, options)
     d.addCallback(lambda normal: _spooled(postgres, dsn, folder, options, normal))
     d.addErrback(lambda failure: failures.append(failure.getTraceback()))
     d.addBoth(lambda _: reactor.stop())
 
 
 @defer.inlineCallbacks
-def _measure(dsn, options):
+def _measure(dsn, data, options):
     bench = Bench(dsn, reactor, _postmaster(dsn))
     octets = yield bench.open_collections(options.collections)  # first, while memory is fresh
     yield bench.close()
@@ -74,6 +76,9 @@ def _measure(dsn, options):
     yield bench.close()
     print(f"through 20 client streams of the embedded host, both sides archived: {rate:,.0f} copies/s")
     print(f"memory an open sealed collection ({options.collections} open), octets: {octets:,.0f}")
+    cost = yield hardening.cost(dsn, data, reactor, bench.key, options.messages // 2, options.rounds)
+    print("the same by TLS, CPU s per 1000 copies of the whole server:")
+    print(f"  normal {cost.normal:.3f}, hardened {cost.hardened:.3f}, ratio {cost.ratio:.2f}")
     return found[spool.OWNERS]["rate"]
 
 
