@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archive_crypt.config import _ARCHIVE, SECRET, Component, Config, Database, Host, load
+from archive_crypt.config import _ARCHIVE, SECRET, Component, Config, Database, Hardening, Host, load
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.limits import Limits
 from archive_crypt.model import SaveMode, Settings, UserLimits, WhenFull
@@ -173,6 +173,7 @@ def test_every_setting_is_documented():
     known |= {("host", f.name) for f in fields(Host)} - {("host", "users"), ("host", "limits")}
     known |= {("host.limits", f.name) for f in fields(Limits)}
     known |= {("component", f.name) for f in fields(Component)}
+    known |= {("hardening", f.name) for f in fields(Hardening)}
     assert set(documented()) == known
 
 
