@@ -110,12 +110,12 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from archive_crypt.serving import serve  # late: it chooses the reactor
-
     try:
         config = load(options.config)
         if config.hardening.memory:
             hardening.enter()
+        from archive_crypt.serving import serve  # late: it chooses the reactor
+
         serve(config)
     except ConfigurationError as error:
         raise Unusable(str(error)) from None
@@ -128,8 +128,10 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _audit_memory(options: argparse.Namespace) -> int:
-    from archive_crypt.audit.command import main as audit  # late: it holds what opens
-
+    try:
+        from archive_crypt.audit.command import main as audit  # late: it holds what opens
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"it takes {error.name}: install the extras embedded and reader") from None
     return audit(options.runs, options.json)
 
 

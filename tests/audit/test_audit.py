@@ -1,6 +1,8 @@
 """The short audit: one normal server and the hardened ones, looked into while collections are open and after."""
 
 import asyncio
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +11,7 @@ from archive_crypt import cli
 from archive_crypt.audit import report
 from archive_crypt.audit.auditor import KEYS, TEXTS, WAITING, Auditor
 from archive_crypt.audit.server import Variant
+from tests.crypto.kit import ROOT
 
 
 @pytest.mark.clause("0241-3-09", "0241-3-10", "0241-3-11")
@@ -39,3 +42,16 @@ def test_takes_a_number_of_runs(capsys, runs):
         cli.main(["audit-memory", "--runs", runs])
     assert ended.value.code == 2
     assert f"{runs!r} is no number of runs" in capsys.readouterr().err
+
+
+def test_says_what_is_missing():
+    """Without what only the extras bring it is one line, with the mend."""
+    script = (
+        "import sys; sys.modules['slixmpp'] = None; from archive_crypt import cli;"
+        " sys.exit(cli.main(['audit-memory']))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == "archive-crypt: it takes slixmpp: install the extras embedded and reader\n"
