@@ -14,7 +14,7 @@ from archive_crypt.audit.server import Variant
 from tests.crypto.kit import ROOT
 
 
-@pytest.mark.clause("0241-3-09", "0241-3-10", "0241-3-11")
+@pytest.mark.clause("0241-3-09", "0241-3-10")
 def test_what_is_closed_leaves_nothing(dsn, tmp_path):
     """A real server that clients talk through has data keys in their pages only, and none once collections are
     closed; hardened, it has no word of what was said either. Nor has one beside another server."""
