@@ -97,7 +97,7 @@ def tell(log: Logger) -> None:
 def foretold() -> list[Protection]:
     """The protections of a hardened process, as a child tells them."""
     told = subprocess.run(  # noqa: S603 - ourselves
-        [sys.executable, "-m", "archive_crypt.hardening"],
+        [sys.executable, "-P", "-m", "archive_crypt.hardening"],
         env=environment(os.environ),
         stdout=subprocess.PIPE,
         check=True,

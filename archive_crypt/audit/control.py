@@ -23,7 +23,7 @@ from archive_crypt.crypto.publickeys import PublicKey
 def running(public_key: PublicKey) -> Iterator[tuple[int, bytes]]:
     """(its process, the wrapped key), while it runs."""
     with subprocess.Popen(  # noqa: S603 - ourselves
-        [sys.executable, "-m", "archive_crypt.audit.control"],
+        [sys.executable, "-P", "-m", "archive_crypt.audit.control"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

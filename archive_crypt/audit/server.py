@@ -77,8 +77,8 @@ class Server:
         options = [] if self._variant.secret else [launcher.NO_MEMFD_SECRET]
         if self._variant.hardened and os.geteuid() != 0:
             options.append(launcher.OWN_USERS)
-        launch = [sys.executable, "-m", "archive_crypt.audit.launcher", *options, "--"]
-        serve = [sys.executable, "-m", "archive_crypt.cli", "serve", "--config", str(self._file)]
+        launch = [sys.executable, "-P", "-m", "archive_crypt.audit.launcher", *options, "--"]
+        serve = [sys.executable, "-P", "-m", "archive_crypt.cli", "serve", "--config", str(self._file)]
         self._process = subprocess.Popen(  # noqa: S603 - our own
             [*launch, *serve], env=_environment(), stderr=subprocess.PIPE, text=True
         )
