@@ -122,8 +122,8 @@ def login(tls_folder):
     """A function that logs a user in at a service, over TLS, by SCRAM."""
     clients = []
 
-    async def start(service, user, resource="slix", presence=True, ca=None):
-        xmpp = ClientXMPP(f"{user}@{DOMAIN}/{resource}", USERS[user])
+    async def start(service, user, resource="slix", presence=True, ca=None, password=None):
+        xmpp = ClientXMPP(f"{user}@{DOMAIN}/{resource}", password or USERS[user])
         clients.append(xmpp)
         xmpp.enable_direct_tls = False
         xmpp.ca_certs = ca or certificate_path(tls_folder, DOMAIN)

@@ -205,13 +205,13 @@ async def test_survives_kill(tmp_path, login):
     log.setLevel(logging.CRITICAL)
     running = await deferToThread(Running, tmp_path)
     try:
-        romeo = await login(running, "romeo", ca=running.certificate)
+        romeo = await login(running, "romeo", ca=running.certificate, password="romeo")
         await romeo.record((LAPTOP, "laptop"))
         await romeo.says(f"juliet@{DOMAIN}", "before the end")
         (shown,) = await romeo.collections()
         await deferToThread(running.kill)
         running = await deferToThread(Running, tmp_path)
-        romeo = await login(running, "romeo", ca=running.certificate)
+        romeo = await login(running, "romeo", ca=running.certificate, password="romeo")
         (item,) = opened(await romeo.page(shown), LAPTOP)
         assert item.bodies == ((None, "before the end"),)
         await romeo.record((LAPTOP, "laptop"))
@@ -228,7 +228,7 @@ async def test_acknowledged_survives_kill(tmp_path, login):
     logging.getLogger(slixmpp.__name__).setLevel(logging.CRITICAL)
     running = await deferToThread(Running, tmp_path)
     try:
-        romeo = await login(running, "romeo", ca=running.certificate)
+        romeo = await login(running, "romeo", ca=running.certificate, password="romeo")
         await romeo.ask(_saved("nurse", "removed"), "set")
         last = (await romeo.ask(f"<modified xmlns='{F.namespace}'/>")).findtext(".//{*}last")
         requests = [
@@ -240,7 +240,7 @@ async def test_acknowledged_survives_kill(tmp_path, login):
         running.kill()
         assert [answer.get("type") for answer in answers] == ["result"] * 3
         running = await deferToThread(Running, tmp_path)
-        romeo = await login(running, "romeo", ca=running.certificate)
+        romeo = await login(running, "romeo", ca=running.certificate, password="romeo")
         (shown,) = await romeo.collections()
         assert (await romeo.page(shown)).findtext(".//{*}body") == "saved"
         more = f"<set xmlns='{RSM}'><after>{last}</after></set>"
