@@ -48,7 +48,7 @@ def address(text: str) -> JID:
         raise InvalidFormat("too long")  # to prepare 256 KiB would take a second
     try:
         jid = JID(text)
-    except (UnicodeError, RuntimeError) as e:  # RuntimeError: an empty string
+    except (UnicodeError, RuntimeError, IndexError) as e:  # an empty string, an empty label of a domain
         raise InvalidFormat("not a JID") from e
     if any(part and len(part.encode()) > _LONGEST_PART for part in (jid.user, jid.host, jid.resource)):
         raise InvalidFormat("a part is too long")

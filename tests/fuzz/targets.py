@@ -8,11 +8,13 @@ from pathlib import Path
 
 from lxml import etree
 from twisted.logger import LogLevel, globalLogPublisher
+from twisted.words.protocols.jabber.jid import InvalidFormat
 
 from archive_crypt.core import items, jids, openpgp, published, rsm, stanzas, times, xmlenc
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.crypto import publickeys
 from archive_crypt.errors import ArchiveError
+from archive_crypt.hosts import wire
 from tests.hosts.test_component import HERE, JULIET, Scene
 from tests.test_mutations import ORCHARD, answers, lived_in
 
@@ -51,6 +53,8 @@ def text(data):
     jid = jids.read(said)
     if jid is not None and jids.read(jid.full()) != jid:
         raise Wrong("a JID is not what it was")
+    with suppress(InvalidFormat):
+        wire.address(said)
     for length in (1, 2, 3):
         with suppress(ValueError):
             stanzas.read_position(length)(said)

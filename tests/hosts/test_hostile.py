@@ -44,6 +44,7 @@ async def witness(server, connect):
         pytest.param("<letter/>", "unsupported-stanza-type", id="unknown stanza"),
         pytest.param("<message from='romeo@capulet.example/balcony'/>", "invalid-from", id="forged from"),
         pytest.param("<message from='@'/>", "invalid-from", id="malformed from"),
+        pytest.param("<message from='juliet@.example'/>", "invalid-from", id="from an empty label"),
         pytest.param(
             BODY.format('<a xmlns="u\'/>&lt;/message>&lt;iq/>"/>'),
             "policy-violation",

@@ -68,6 +68,7 @@ async def test_message_to_oneself(server, connect):
         ("mercutio@montague.example", "chat", "cancel/remote-server-not-found"),
         ("@capulet.example", "chat", "modify/jid-malformed"),
         ("", "chat", "modify/jid-malformed"),
+        ("romeo@.example", "chat", "modify/jid-malformed"),
         pytest.param("x" * 200_000 + "@capulet.example", "chat", "modify/jid-malformed", id="long"),
         (ROMEO, "groupchat", "cancel/service-unavailable"),
         (ROMEO + "/gone", "groupchat", "cancel/service-unavailable"),
