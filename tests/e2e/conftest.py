@@ -99,9 +99,9 @@ def serve(dsn, tls_folder):
 
     services = []
 
-    def start(dsn=dsn, **settings):
+    def start(dsn=dsn, spool="", **settings):
         host = Host(DOMAIN, port=0, data=str(tls_folder), users=USERS)
-        service = ArchiveService(Config(Database(dsn), Settings(**settings), host), reactor)
+        service = ArchiveService(Config(Database(dsn, spool=spool), Settings(**settings), host), reactor)
         service.startService()
         services.append(service)
         return service

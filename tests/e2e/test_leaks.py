@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 from base64 import b64encode
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg2
@@ -14,6 +14,7 @@ from lxml import etree
 from psycopg2.extensions import parse_dsn
 from pytest_twisted import ensureDeferred
 from slixmpp import ClientXMPP
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import eventAsText, globalLogPublisher
 
@@ -61,6 +62,7 @@ class Places:
         self._server, self._service = server, service
         self._events, self._records = [], []
         self.statements = set()
+        self.spooled = ""
 
     def __enter__(self):
         globalLogPublisher.addObserver(self._events.append)
@@ -88,7 +90,13 @@ class Places:
             "counters": repr(self._service._archiver.counts),
             "pg_stat_activity": "\n".join(self.statements),
             "PostgreSQL's log": self._server.log.read_text(errors="replace"),
+            "spool": self.spooled,
         }
+
+    def look_into_spool(self, path):
+        """What is in the spool now; later it may be gone."""
+        parts = [path, path.with_name(f"{path.name}-wal")]
+        self.spooled += "".join(part.read_bytes().decode("latin-1") for part in parts if part.exists())
 
 
 @pytest.fixture
@@ -113,24 +121,34 @@ def watch(dsn, statements, stop):
     with closing(psycopg2.connect(dsn, application_name=WATCHER)) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
-        while not stop.is_set():
-            cursor.execute("SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-            statements.update(row[0] for row in cursor)
+        with suppress(psycopg2.Error):  # it is stopped
+            while not stop.is_set():
+                cursor.execute("SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+                statements.update(row[0] for row in cursor)
 
 
-def rows_in_the_way(dsn):
+def rows_in_the_way(server, dsn):
     """Whatever is appended next to any collection is refused by PostgreSQL, with an error that names rows."""
     with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO item SELECT owner, collection, number + 1, key, at, content FROM item")
 
 
-def kill_backends(dsn):
+def kill_backends(server, dsn):
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name <> %s",
             (WATCHER,),
         )
+
+
+async def in_spool(service):
+    """Wait until what is sealed lies in the spool."""
+    from twisted.internet import reactor
+
+    spooling = service._archiver._works.writer.spooling
+    while not spooling.records:
+        await deferLater(reactor, 0.05)
 
 
 async def fails_to_log_in(service, ca):
@@ -167,20 +185,22 @@ def printed(text):
 
 #: What goes wrong, and what PostgreSQL's log says of it.
 FAULTS = {
-    "nothing": (lambda dsn: None, "COMMIT"),
+    "nothing": (lambda server, dsn: None, "COMMIT"),
     "rows in the way": (rows_in_the_way, "duplicate key"),
     "backends killed": (kill_backends, "terminating connection"),
+    "database stopped": (lambda server, dsn: server.stop(), "database system is shut down"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @ensureDeferred
-async def test_no_leak(curious, serve, login, tls_folder, fault):
+async def test_no_leak(curious, serve, login, tls_folder, tmp_path, fault):
     """Nothing that users say, seal or upload is in logs at any level, counters, PostgreSQL's own log with every
-    statement, nor in what its administrators see; whether all goes well or not."""
+    statement, in what its administrators see, nor in the spool; whether all goes well or not."""
     server, dsn = curious
     cause, trace = FAULTS[fault]
-    service, stop = serve(dsn=dsn), threading.Event()
+    spool = tmp_path / "spool"
+    service, stop = serve(dsn=dsn, spool=str(spool)), threading.Event()
     with Places(server, service) as places:
         watching = deferToThread(watch, dsn, places.statements, stop)
         romeo, juliet = await login(service, "romeo"), await login(service, "juliet")
@@ -189,11 +209,16 @@ async def test_no_leak(curious, serve, login, tls_folder, fault):
         await juliet.record(encrypt=False)
         await romeo.says(f"juliet@{DOMAIN}", f"{MARK} the first")
         await juliet.collections()
-        await deferToThread(cause, dsn)
+        await deferToThread(cause, server, dsn)
         await romeo.says(f"juliet@{DOMAIN}", f"{MARK} the second")
+        if fault == "database stopped":
+            await in_spool(service)
+            places.look_into_spool(spool)
+            await deferToThread(server.start)
         for client in (romeo, juliet):
             for save in (SAVE % 1, SAVE % 2, UPLOAD):
-                await client.ask(save, "set")
+                while (await client.ask(save, "set")).get("type") == "error":
+                    pass  # the database is away for a moment
             for shown in await client.collections():
                 await client.page(shown)
         keys = data_keys(dsn)
@@ -205,6 +230,7 @@ async def test_no_leak(curious, serve, login, tls_folder, fault):
     assert len(keys) >= 2 * 3
     assert "COPY item" in found["pg_stat_activity"]
     assert trace in found["PostgreSQL's log"]
+    assert ("Append" in found["spool"]) == (fault == "database stopped")
     passwords = [*USERS.values(), parse_dsn(dsn)["password"]]
     secret = [*printed(MARK), *keys, *(form for word in passwords for form in printed(word))]
     assert [(place, word) for place, text in found.items() for word in secret if word in text] == []
