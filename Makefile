@@ -57,9 +57,9 @@ bench-servers: $(VENV)/.test
 	@$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m bench.servers $(if $(SMALL),--messages 200 --rounds 1 --read 200 --burst 200)
 
-# SECONDS=20: so long, not so many. KEEP=1: the corpus grows by what reached new lines.
+# SECONDS=20: so long, not so many.
 fuzz: $(VENV)/.fuzz
-	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KEEP),--keep)
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SECONDS),--seconds $(SECONDS))
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

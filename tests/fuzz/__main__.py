@@ -17,6 +17,8 @@ from pathlib import Path
 CORPUS = Path(__file__).with_name("corpus")
 #: Of a hundred inputs, how many each target gets; the slow ones first.
 SHARES = {"handler": 4, "component": 4, "codec": 20, "keys": 12, "certificate": 25, "text": 35}
+#: Of an input: octets, seconds that it may take, MiB. And that we are told how many there were.
+BOUNDS = ("-max_len=8192", "-timeout=25", "-rss_limit_mb=1024", "-print_final_stats=1")
 #: Where what was found is kept.
 FOUND = Path(".fuzz")
 
@@ -28,27 +30,12 @@ def run(target, options, grown):
     if options.seconds:
         bounds = [f"-max_total_time={max(1, options.seconds * _workers() // len(SHARES))}"]
     began = time.monotonic()
-    done = child(
-        target,
-        *bounds,
-        "-max_len=8192",
-        "-timeout=25",
-        "-rss_limit_mb=1024",
-        "-print_final_stats=1",
-        f"-artifact_prefix={FOUND}/{target}-",
-        folder,
-        CORPUS / target,
-    )
+    command = [sys.executable, "-m", "tests.fuzz.child", target, *bounds, *BOUNDS]
+    command += [f"-artifact_prefix={FOUND}/{target}-", str(folder), str(CORPUS / target)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     took = time.monotonic() - began
     units = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-    if done.returncode == 0 and options.keep:
-        child(target, "-set_cover_merge=1", "-max_len=3000", CORPUS / target, folder)
     return int(units[1]) if units else 0, took, None if done.returncode == 0 else done.stdout + done.stderr
-
-
-def child(target, *args):
-    command = [sys.executable, "-m", "tests.fuzz.child", target, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
 
 
 def _workers():
@@ -59,7 +46,6 @@ def main():
     parser = argparse.ArgumentParser(prog="make fuzz")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="for all targets together")
     parser.add_argument("--seconds", type=int, help="for all targets together, instead")
-    parser.add_argument("--keep", action="store_true", help="add to the corpus what reached new lines")
     options = parser.parse_args()
     FOUND.mkdir(exist_ok=True)
     began, inputs, failed = time.monotonic(), 0, []
