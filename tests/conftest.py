@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 import pytest_twisted
+from hypothesis import settings
 from psycopg2.extensions import make_dsn
 
 from archive_crypt.hosts.postgres import EmbeddedPostgres
@@ -15,6 +16,10 @@ from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.migrate import migrate
 from archive_crypt.store.pgsql import PgStorage
 from tests.realhouse import RealHouse
+
+# Nothing here is a test of speed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
