@@ -228,7 +228,8 @@ async def test_no_leak(curious, serve, login, tls_folder, tmp_path, fault):
         found = places.all()
     assert search_tables(dsn, [MARK])[1]  # where it has to be
     assert len(keys) >= 2 * 3
-    assert "COPY item" in found["pg_stat_activity"]
+    assert "COMMIT" in found["pg_stat_activity"]  # it was looked at
+    assert "COPY item" in found["PostgreSQL's log"]
     assert trace in found["PostgreSQL's log"]
     assert ("Append" in found["spool"]) == (fault == "database stopped")
     passwords = [*USERS.values(), parse_dsn(dsn)["password"]]
