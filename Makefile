@@ -39,9 +39,8 @@ test-servers: $(VENV)/.test
 	@$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m pytest tests/servers
 
-SECONDS ?= 600
 faults: $(VENV)/.test
-	$(BIN)/python -m tests.faults --seconds $(SECONDS)
+	$(BIN)/python -m tests.faults $(if $(SECONDS),--seconds $(SECONDS))
 
 conformance: $(VENV)/.test
 	$(BIN)/python -m tests.conformance
