@@ -142,6 +142,18 @@ def test_a_spool_that_was_large(begin, path):
     assert sum(file.stat().st_size for file in path.parent.iterdir()) < 200_000
 
 
+def test_a_spool_that_stays_large(begin, monkeypatch):
+    """A disk that has no room to make it small again is no failure: what was removed is, and is told."""
+
+    def fails(self):
+        raise SpoolFull("SQLITE_FULL")
+
+    monkeypatch.setattr(Spool, "_shrink", fails)
+    spool = begin()
+    spool.put([sealed_open()], (), 1)
+    assert spool.decide(1, made=True) == {ROMEO: 1}
+
+
 def test_what_was_refused(begin):
     """What the database refused is set aside, and tried once more at the next start."""
     spool = begin()
