@@ -123,7 +123,9 @@ class Spool:
             self._connect()
         except (ConfigurationError, OSError):
             raise SpoolFull("cannot be opened") from None
+        seen, self._top = self._top, top  # until they are gone, which can fail
         self._remove("number > ?", (top,))
+        self._top = seen
 
     def first(self, after: int, changes: int, octets: int) -> list[Waiting]:
         """What waits longest of the records above `after`: at most so many, or until they have so many

@@ -9,9 +9,10 @@ import pytest
 
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.model import PublishedKey, SaveMode
+from archive_crypt.store import spool as storage
 from archive_crypt.store.interfaces import AddKeys, Prolong, Rename, SetPublished, Terms
 from archive_crypt.store.spool import Spool
-from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, look
+from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolUnsure, look
 from tests.store.kit import GCM, JULIET, ROMEO, opened, plain, sealed, sealed_open, wrapped
 
 TERMS = Terms(3, SaveMode.BODY, "a@b.lit", "t", SaveMode.FALSE, 9)
@@ -132,6 +133,33 @@ def test_full(begin):
     spool.forget(1)
     spool.put((), [sealed(0)], 0)
     assert waiting(spool) == [sealed(0)]
+
+
+def test_a_disk_that_fails_again(begin, monkeypatch):
+    """What a failed write left behind is gone after mending, however often that fails before."""
+    spool = begin()
+    spool.put((), [sealed_open()], 0)
+    commit = storage._commit
+
+    def unsure(db):
+        commit(db)
+        raise SpoolUnsure("SQLITE_IOERR_FSYNC")
+
+    def full(db):
+        raise SpoolFull("SQLITE_FULL")
+
+    for fails, do in (
+        (unsure, lambda: spool.put((), [sealed(0)], 0)),
+        (full, spool.mend),
+        (full, spool.mend),
+    ):
+        monkeypatch.setattr(storage, "_commit", fails)
+        with pytest.raises(SpoolFull):
+            do()
+    monkeypatch.setattr(storage, "_commit", commit)
+    spool.mend()
+    spool.put((), [sealed(1)], 0)
+    assert waiting(spool) == [sealed_open(), sealed(1)]
 
 
 def test_a_spool_that_was_large(begin, path):
