@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from twisted.internet.defer import Deferred, execute, fail, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from archive_crypt.errors import ArchiveError, CollectionGone, StorageUnavailable
 from archive_crypt.model import Mark
@@ -221,7 +222,7 @@ class Spooling:
     def attach(self, storage: Storage, patiently: Patience) -> Generator[Deferred[Any], Any, None]:
         """Ask the database what it has of the spool, at the beginning."""
         spool = self._spool.id
-        batches, records = yield patiently(lambda _: storage.marks(spool))
+        batches, records = yield patiently(lambda _: storage.marks(spool).addErrback(_not_yet))
         self.attached, self._replayed = True, records  # unless it turns out to be damaged
         self._owners -= yield self._insist(self._spool.resolve, batches, records)
         if self._owners:
@@ -354,6 +355,14 @@ class Spooling:
         if self._stopped:
             return fail(StorageUnavailable())
         return deferLater(self._clock, _PAUSE)
+
+
+def _not_yet(failure: Failure) -> Failure:
+    """A database that refuses to tell (its tables are to be migrated, or the role has no rights) is of no
+    more use than one that is away, and may be mended like one."""
+    if isinstance(failure.value, ArchiveError):
+        raise StorageUnavailable from None
+    return failure
 
 
 def _place(one: Waiting) -> tuple[str, int] | None:

@@ -5,10 +5,10 @@ import shutil
 from collections import deque
 from itertools import count
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 
-from archive_crypt.errors import ArchiveBusy, ArchiveError, StorageUnavailable
+from archive_crypt.errors import ArchiveBusy, ArchiveError, StorageRefused, StorageUnavailable
 from archive_crypt.model import SECOND, EncryptedKey, PlainItem, SaveMode, SealedItem
 from archive_crypt.store.interfaces import Append, Open, Reseal, SetPreferences, Terms
 from archive_crypt.store.memory import MemoryStorage
@@ -21,12 +21,12 @@ FRIAR, GCM = "friar@verona.lit", "urn:gcm"
 
 class Database(MemoryStorage):
     """Outlives all processes. `up`: it answers; else it is away. `held`: calls that wait for `answer`,
-    if `holding`. `made`: the appends that were, in order."""
+    if `holding`. `refusing`: it does not say what it has of a spool. `made`: the appends that were, in order."""
 
     def __init__(self):
         super().__init__()
         self.up, self.holding, self.made = True, False, []
-        self._uncertain, self.held = False, deque()
+        self._uncertain, self.held, self.refusing = False, deque(), False
 
     @property
     def uncertain(self):
@@ -39,6 +39,8 @@ class Database(MemoryStorage):
         return self._ask(lambda: self._make(list(changes), mark))
 
     def marks(self, spool):
+        if self.refusing:
+            return fail(StorageRefused())
         return self._ask(lambda: super(Database, self).marks(spool))
 
     def interrupt(self):

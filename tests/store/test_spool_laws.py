@@ -159,6 +159,37 @@ def test_a_refusal_while_the_database_is_slow(tmp_path):
     process.spool.close()
 
 
+def test_a_database_that_does_not_tell(tmp_path):
+    """One that refuses to say what it has of the spool (its tables are not migrated, say) is like one that is
+    away: what is sealed is spooled, and written once that is mended."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    database.refusing = True
+    process = Process(database, tmp_path / "0")
+    process.passes(5)
+    talk.says(process, OWNERS[0], sealed=True)
+    process.passes(5)
+    assert talk.acknowledged == talk.said
+    assert process.spooling.records == 2
+    database.refusing = False
+    process.recovers()
+    assert database.made == talk.said
+    process.spool.close()
+
+
+def test_an_end_beside_a_database_that_does_not_tell(tmp_path):
+    """It ends nevertheless."""
+    (tmp_path / "0").mkdir()
+    database = Database()
+    database.refusing = True
+    process = Process(database, tmp_path / "0")
+    process.passes(5)
+    ended = process.writer.abandon()
+    process.passes(5)
+    assert ended.called
+    process.spool.close()
+
+
 def test_a_file_that_breaks_while_it_is_used(tmp_path):
     """It is moved aside, what it held is counted, and what follows is safe again."""
     (tmp_path / "0").mkdir()
