@@ -191,15 +191,17 @@ class Spooling:
             yield self._begin_anew()
             return False
         except SpoolFull as error:
-            if isinstance(error, SpoolUnsure):
-                yield self._insist(self._spool.mend)
+            try:
+                if isinstance(error, SpoolUnsure):
+                    yield self._insist(self._spool.mend)
+            finally:
+                self._give_back(some)
             if not self.full:
                 self.log.error("the spool takes no more: {why}", why=str(error))
         else:
             self.full = False
             return True
         self.full = True
-        self._give_back(some)
         return False
 
     def _give_back(self, some: Taken) -> None:

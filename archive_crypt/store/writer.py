@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
@@ -338,11 +339,12 @@ class Writer:
 
     @inlineCallbacks
     def _move(self, spooling: Spooling) -> Generator[Deferred[Any], Any, None]:
-        while self._pressed:
-            some = spooling.take(self._queue, self._batch, self._flying)
-            if not some or not (yield spooling.keep(some)):
-                break
-            self._settle(some.entries, [None] * len(some.entries))
+        with suppress(StorageUnavailable):  # a disk that fails, and there is no more time
+            while self._pressed:
+                some = spooling.take(self._queue, self._batch, self._flying)
+                if not some or not (yield spooling.keep(some)):
+                    break
+                self._settle(some.entries, [None] * len(some.entries))
         moving, self._moving = self._moving, None
         if moving is not None:
             moving.callback(None)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archive_crypt.store import spooling, writer
+from archive_crypt.store.spoolfile import SpoolUnsure
 from tests.store.outages import Database, Process, Talk
 
 #: Where a disk need not be waited for: that it holds what it was given is another test's promise.
@@ -187,6 +188,28 @@ def test_an_end_beside_a_database_that_does_not_tell(tmp_path):
     ended = process.writer.abandon()
     process.passes(5)
     assert ended.called
+    process.spool.close()
+
+
+def test_an_end_beside_a_disk_that_fails(tmp_path, monkeypatch):
+    """It ends nevertheless, and counts what is lost by it."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    process = Process(database, tmp_path / "0")
+    process.passes(1)
+    database.up = False
+
+    def fails(*_):
+        raise SpoolUnsure("SQLITE_IOERR_FSYNC")
+
+    monkeypatch.setattr(process.spool, "put", fails)
+    monkeypatch.setattr(process.spool, "mend", fails)
+    talk.says(process, OWNERS[0], sealed=True)
+    process.passes(3)
+    ended = process.writer.abandon()
+    process.passes(5)
+    assert ended.called
+    assert (process.writer.lost, process.spooling.records, talk.acknowledged) == (2, 0, [])
     process.spool.close()
 
 
