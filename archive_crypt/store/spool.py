@@ -28,6 +28,9 @@ _INSERT = "INSERT INTO record (owner, kind, detail, content, batch) VALUES (?, ?
 #: Octets of a record besides its content, roughly.
 _OVERHEAD = 64
 _SIZE = f"sum(length(owner) + length(detail) + length(content) + {_OVERHEAD})"
+_BOTH = "(SELECT * FROM parked UNION ALL SELECT number, owner, kind, detail, content FROM record)"
+#: What the database refused waits again, at its place: what builds on it has not overtaken it.
+_UNPARK = "INSERT INTO record (number, owner, kind, detail, content) SELECT * FROM parked; DELETE FROM parked"
 #: From so many octets on an emptied file is made small again.
 _LARGE = 8 * 1024 * 1024
 
@@ -73,7 +76,8 @@ class Spool:
         try:
             try:
                 self._connect()
-                return self._unpark()
+                self._found = self._top
+                return self._waiting()
             except SpoolDamaged:
                 self.move_aside()
                 return Counter()
@@ -173,8 +177,8 @@ class Spool:
         """What the database says of an earlier process: up to which batch, and which record, all was made.
         How many records went, by owner.
 
-        The spool has another `id` from now on: what the database knows of this one is true of no copy of
-        the file.
+        The spool has another `id` from now on, of which the database knows nothing yet: what it knows of this
+        one is true of no copy of the file. What it refused before waits again.
 
         :raises SpoolDamaged: the file is older than what the database knows: somebody put a copy back.
         """
@@ -184,7 +188,8 @@ class Spool:
         gone = self._remove(
             "batch <= ? OR (batch IS NULL AND number <= ?)",
             (batch, number),
-            f"UPDATE record SET batch = NULL WHERE batch IS NOT NULL; UPDATE about SET id = '{new}'",
+            f"UPDATE record SET batch = NULL WHERE batch IS NOT NULL; {_UNPARK};"
+            f" UPDATE about SET id = '{new}'",
         )
         self.id = new
         return gone
@@ -258,21 +263,13 @@ class Spool:
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise SpoolDamaged
             (self.id,) = db.execute("SELECT id FROM about").fetchone()
-            both = "(SELECT * FROM parked UNION ALL SELECT number, owner, kind, detail, content FROM record)"
-            self.octets = db.execute(f"SELECT {_SIZE} FROM {both}").fetchone()[0] or 0
+            self.octets = db.execute(f"SELECT {_SIZE} FROM {_BOTH}").fetchone()[0] or 0
             row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
             self._top = row[0] if row else 0
 
-    def _unpark(self) -> Counter[str]:
-        with self._transaction() as db:
-            db.execute(
-                "INSERT INTO record (owner, kind, detail, content)"
-                " SELECT owner, kind, detail, content FROM parked ORDER BY number"
-            )
-            self._found = self._top
-            self._top += db.execute("DELETE FROM parked").rowcount
+    def _waiting(self) -> Counter[str]:
         with self._guard() as db:
-            return Counter(dict(db.execute("SELECT owner, count(*) FROM record GROUP BY owner")))
+            return Counter(dict(db.execute(f"SELECT owner, count(*) FROM {_BOTH} GROUP BY owner")))
 
     def _remove(self, where: str, values: tuple[int, ...], besides: str = "") -> Counter[str]:
         """How many records went, by owner. `besides`: what is done in the same transaction, after it."""

@@ -225,7 +225,7 @@ class Spooling:
         """Ask the database what it has of the spool, at the beginning."""
         spool = self._spool.id
         batches, records = yield patiently(lambda _: storage.marks(spool).addErrback(_not_yet))
-        self.attached, self._replayed = True, records  # unless it turns out to be damaged
+        self.attached, self._replayed = True, 0  # unless it turns out to be damaged
         self._owners -= yield self._insist(self._spool.resolve, batches, records)
         if self._owners:
             self.log.info("{n} spooled change(s) to be written", n=self.records)

@@ -183,12 +183,15 @@ def test_a_spool_that_stays_large(begin, monkeypatch):
 
 
 def test_what_was_refused(begin):
-    """What the database refused is set aside, and tried once more at the next start."""
+    """What the database refused is set aside, and tried once more at the next start, before what came later."""
     spool = begin()
-    spool.put((), [sealed(0), sealed(1)], 0)
+    spool.put((), [sealed_open(), sealed(0), sealed(1)], 0)
     spool.park(1)
-    assert (waiting(spool), spool.parked()) == ([sealed(1)], 1)
-    assert waiting(begin()) == [sealed(1), sealed(0)]
+    assert (waiting(spool), spool.parked()) == ([sealed(0), sealed(1)], 1)
+    spool = begin()
+    assert spool.waiting == {ROMEO: 3}
+    assert spool.resolve(0, 2) == {ROMEO: 1}
+    assert (waiting(spool), spool.parked()) == ([sealed_open(), sealed(1)], 0)
 
 
 def test_one_process(begin, path):
