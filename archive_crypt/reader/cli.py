@@ -23,6 +23,7 @@ from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.asking import Source
 from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.reader.failures import DONE, SUSPICIOUS, Failure, Problem
+from archive_crypt.reader.failures import failure as failure_of
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Query
 from archive_crypt.reader.show import Lines, Terminal, note
@@ -68,9 +69,10 @@ class _Outcome:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        if isinstance(error, Failure):
-            note(str(error))
-            self.code = error.exit_code
+        failure = failure_of(error)
+        if failure is not None:
+            note(str(failure))
+            self.code = failure.exit_code
             return True
         if not isinstance(error, Exception) or isinstance(error, BrokenPipeError):
             return False
@@ -114,12 +116,11 @@ def _enable(options: argparse.Namespace) -> Doing:
         raise Problem("--plain archives in clear and takes no --key.")
     connection = _connection(options)
     public = [] if options.plain else _public_keys(options)
-    parts = ("auto",) if options.plain else ("auto", "encrypt")
     lasting = options.scope == "global"
 
     async def enable() -> int:
         async with connection:
-            archive = await Archive.find(connection, *parts)
+            archive = Archive(connection)
             given = [key for _, key in public]
             lasts = await archive.set_auto(given, encrypt=bool(given), lasting=lasting)
         _display(options).enabled(public, lasts)
@@ -134,7 +135,7 @@ def _list(options: argparse.Namespace) -> Doing:
 
     async def list_() -> int:
         async with connection:
-            archive = await Archive.find(connection, "manage")
+            archive = Archive(connection)
             found = await reading.listed(archive, query, options.limit)
         _display(options).collections(found)
         return DONE
@@ -150,7 +151,7 @@ def _read(options: argparse.Namespace) -> Doing:
 
     async def read() -> int:
         async with connection:
-            archive = await Archive.find(connection, "manage")
+            archive = Archive(connection)
             chosen = await reading.choose(archive, query)
             troubles = await reading.read(archive, chosen, book, display, options.last)
         if not chosen:

@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
 from lxml import etree
-from slixmpp import JID, Callback, ClientXMPP, InvalidJID, Iq
+from slixmpp import JID, ClientXMPP, InvalidJID
 from slixmpp.util.sasl.client import saslprep
-from slixmpp.xmlstream.matcher.idsender import MatchIDSender
 
-from archive_crypt.reader.failures import NoConnection, NotUnderstood, Problem, Refused
-from archive_crypt.reader.protocol import parse
+from archive_crypt.reader import exchange
+from archive_crypt.reader.errors import NoAnswer
+from archive_crypt.reader.failures import NoConnection, Problem
 
 #: Seconds until a login, or an answer, is waited for no longer.
 _PATIENCE = 30
@@ -30,8 +32,6 @@ _FAREWELL = 1
 _MECHANISMS = {f"SCRAM-{hash_}{plus}" for hash_ in ("SHA-512", "SHA-256", "SHA-1") for plus in ("-PLUS", "")}
 
 _Kind = Literal["get", "set"]
-
-_STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,11 @@ class Connection:
         #: What ended the login: None, or what went wrong. And what ended the stream.
         self._login: asyncio.Future[str | None] = loop.create_future()
         self._end: asyncio.Future[str] = loop.create_future()
-        self._client = self._make_client()
+        #: What slixmpp's plugins are added to.
+        self.client = self._make_client()
         account = self.account
         host = account.host or (account.domain if account.port else None)
-        self._client.connect(host, account.port or 5222)
+        self.client.connect(host, account.port or 5222)
         try:
             await asyncio.wait((self._login,), timeout=_PATIENCE)
             _settle(self._login, f"{self._where()} did not complete the login within {_PATIENCE} s.")
@@ -91,16 +92,19 @@ class Connection:
             if failure is not None:
                 raise NoConnection(failure)
         except BaseException:  # cancelled by Ctrl-C too
-            self._client.cancel_connection_attempt()
-            self._client.abort()
+            self.client.cancel_connection_attempt()
+            self.client.abort()
             self._stop_sending()
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._client.is_connected():
-            await self._client.disconnect(_FAREWELL, ignore_send_queue=True)
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self.client.is_connected():
+            await self.client.disconnect(_FAREWELL, ignore_send_queue=True)
         self._stop_sending()
+        if isinstance(error, NoAnswer):
+            with self._reasoned():
+                raise error
 
     async def ask(self, kind: _Kind, request: str, to: str | None = None) -> etree._Element | None:
         """The child of the answer to an iq of type `kind` ('get', 'set') with `request` in it; None
@@ -110,30 +114,18 @@ class Connection:
         :raises NoConnection: the stream ended, or there is no answer.
         :raises NotUnderstood: the answer is nested too deeply.
         """
-        iq = self._client.make_iq(itype=kind, ito=to)
+        iq = self.client.make_iq(itype=kind, ito=to)
         iq.xml.append(ElementTree.fromstring(request))  # noqa: S314 - it is our own
-        answer = await self._answer(iq)
-        if answer.get("type") == "error":
-            raise _refusal(answer)
-        return answer[0] if len(answer) else None
+        with self._reasoned():
+            return await exchange.ask(self.client, iq, _PATIENCE)
 
-    async def _answer(self, iq: Iq) -> etree._Element:
-        # Not by slixmpp's own iq.send: with an error whose condition it does not know, nothing happens there.
-        answered: asyncio.Future[Iq] = asyncio.get_running_loop().create_future()
-        name = f"answer {iq['id']}"
-        criteria = {"id": iq["id"], "self": self._client.boundjid, "peer": iq["to"]}
-        handler = Callback(name, MatchIDSender(criteria), lambda stanza: _settle(answered, stanza), once=True)
-        self._client.register_handler(handler)
-        self._client.send(iq)
-        await asyncio.wait((answered, self._end), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-        if not answered.done():
-            self._client.remove_handler(name)
-            raise NoConnection(self._end.result() if self._end.done() else "The server does not answer.")
+    @contextmanager
+    def _reasoned(self) -> Iterator[None]:
+        """Where the stream ended, why it did is told."""
         try:
-            # By the library's own writer, as slixmpp's drops attributes that have a namespace.
-            return parse(ElementTree.tostring(answered.result().xml))
-        except (etree.XMLSyntaxError, RecursionError):
-            raise NotUnderstood("The server's answer is nested too deeply.") from None
+            yield
+        except NoAnswer as error:
+            raise NoConnection(self._end.result() if self._end.done() else str(error)) from None
 
     def _make_client(self) -> ClientXMPP:
         client = ClientXMPP(
@@ -158,7 +150,7 @@ class Connection:
 
     def _stop_sending(self) -> None:
         """slixmpp's task that sends outlives the stream, until the client is collected as garbage."""
-        sending = getattr(self._client, "_run_out_filters", None)
+        sending = getattr(self.client, "_run_out_filters", None)
         if sending is not None:
             sending.cancel()
 
@@ -166,8 +158,8 @@ class Connection:
 
     def _on_session(self, _: Any) -> None:
         # A server that skips TLS or the login itself, or binds no address, must not pass for ours.
-        secure = isinstance(self._client.socket, ssl.SSLObject | ssl.SSLSocket)
-        if not (secure and self._client.authenticated and self._client.boundjid.resource):
+        secure = isinstance(self.client.socket, ssl.SSLObject | ssl.SSLSocket)
+        if not (secure and self.client.authenticated and self.client.boundjid.resource):
             self._fail("The server skipped a step of the login, so it is not trusted.")
         else:
             _settle(self._login, None)
@@ -205,7 +197,7 @@ class Connection:
         )
 
     def _on_no_login(self, _: Any) -> None:
-        secure = isinstance(self._client.socket, ssl.SSLObject | ssl.SSLSocket)
+        secure = isinstance(self.client.socket, ssl.SSLObject | ssl.SSLSocket)
         lacks = "login by SCRAM" if secure else "TLS"
         self._fail(f"{self._where()} offers no {lacks}, and the password is sent in no other way.")
 
@@ -242,12 +234,3 @@ def _checked(password: str) -> str:
     except UnicodeError:
         raise Problem("The password has characters that no password can have (RFC 4013).") from None
     return password
-
-
-def _refusal(answer: etree._Element) -> Refused:
-    error = answer.find("{*}error")
-    children = [] if error is None else [child for child in error if isinstance(child.tag, str)]
-    text = next((child.text or "" for child in children if child.tag == f"{_STANZAS}text"), "")
-    conditions = (etree.QName(child) for child in children if child.tag != f"{_STANZAS}text")
-    named = (qname.localname for qname in conditions if f"{{{qname.namespace}}}" == _STANZAS)
-    return Refused(next(named, "undefined-condition"), text)

@@ -4,6 +4,8 @@ and what to do, and never holds a password, a passphrase or a key.
 
 from __future__ import annotations
 
+from archive_crypt.reader.errors import NoAnswer, Refused, RequestFailed
+
 DONE, SUSPICIOUS = 0, 4
 
 
@@ -23,28 +25,22 @@ class NoConnection(Failure):
     exit_code = 2
 
 
-class Refused(Failure):
-    """The server answered with an error: `condition` of RFC 6120 8.3.3, and its own `text` or ''."""
-
-    exit_code = 3
-
-    def __init__(self, condition: str, text: str = "") -> None:
-        self.condition = condition
-        said = f"{text} ({condition})" if text else condition
-        advice = _ADVICE.get(condition, "")
-        super().__init__(f"The server refused: {said}{'. ' + advice if advice else ''}")
-
-
-class NotOffered(Failure):
-    """The server does not announce what this takes."""
+class Unserved(Failure):
+    """The server answered, but did not do what was asked: see `archive_crypt.reader.errors`."""
 
     exit_code = 3
 
 
-class NotUnderstood(Failure):
-    """The server's answer makes no sense."""
-
-    exit_code = 3
+def failure(error: BaseException | None) -> Failure | None:
+    """What ends the command if this does; None: a fault of this program."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, NoAnswer):
+        return NoConnection(str(error))
+    if isinstance(error, Refused):
+        advice = _ADVICE.get(error.condition, "")
+        return Unserved(f"The server refused: {error}{'. ' + advice if advice else ''}")
+    return Unserved(str(error)) if isinstance(error, RequestFailed) else None
 
 
 _ADVICE = {

@@ -1,27 +1,20 @@
-"""XEP-0136 and XEP-0241 from the client's side: requests are written, answers read into values.
+"""XEP-0136 and XEP-0241 from the client's side: answers are read into values.
 
-Pure. What an answer's items say, and whether to believe it, is `opening`'s and `checking`'s.
+Pure. What an answer's items say, and whether to believe it, is `opening`'s and `checking`'s; requests
+are written by the plugins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
 
 from archive_crypt.core import rsm, times, xmlenc
-from archive_crypt.core.dialect import DIALECTS, Dialect, F, T, V
-from archive_crypt.crypto.publickeys import PublicKey
+from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.errors import BadRequest
-from archive_crypt.model import Micros, PageRequest
-from archive_crypt.reader.failures import NotUnderstood
-
-DISCO_INFO = "<query xmlns='http://jabber.org/protocol/disco#info'/>"
-
-#: The newest first: it alone has settings that outlive a stream.
-_PREFERRED = (F, T, V)
+from archive_crypt.model import Micros
+from archive_crypt.reader.errors import NotUnderstood
 
 _FEATURE = "{http://jabber.org/protocol/disco#info}feature"
 _ITEMS = frozenset(f"{{{namespace}}}{tag}" for namespace in DIALECTS for tag in ("to", "from", "note"))
@@ -43,6 +36,13 @@ class Listed:
     subject: str | None = None
     crypt: bool = False
 
+    @classmethod
+    def named(
+        cls, with_: str, start: Micros, thread: str | None = None, subject: str | None = None
+    ) -> Listed:
+        """One that was not listed: it may be there or not."""
+        return cls(with_, start, times.render(start), thread=thread, subject=subject)
+
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
@@ -50,6 +50,9 @@ class ListPage:
 
     collections: tuple[Listed, ...]
     info: rsm.PageInfo | None
+
+    def __len__(self) -> int:
+        return len(self.collections)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,14 +66,53 @@ class ChatPage:
     index: int
     info: rsm.PageInfo | None
 
+    def __len__(self) -> int:
+        return len(self.parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which collections: with whom; `start` inclusive, `end` exclusive; None: any."""
+    """Which collections: with whom; `start` inclusive, `end` exclusive; None: any. A bare JID is for
+    all its resources too, a domain for everybody there; not so if `exact`, in dialects that know it."""
 
     with_: str | None = None
     start: Micros | None = None
     end: Micros | None = None
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeysPage:
+    """A page of ``<keys/>``: collections, each with its EncryptedKeys."""
+
+    collections: tuple[tuple[Listed, tuple[etree._Element, ...]], ...]
+    info: rsm.PageInfo | None
+
+    def __len__(self) -> int:
+        return len(self.collections)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A collection that was made or changed, or `removed`."""
+
+    collection: Listed
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesPage:
+    """A page of ``<modified/>``; `cursor` is what to ask after next time, None on an empty page."""
+
+    changes: tuple[Change, ...]
+    info: rsm.PageInfo | None
+
+    @property
+    def cursor(self) -> str | None:
+        return self.info.last if self.info else None
+
+    def __len__(self) -> int:
+        return len(self.changes)
 
 
 def parse(octets: bytes) -> etree._Element:
@@ -80,41 +122,6 @@ def parse(octets: bytes) -> etree._Element:
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     return etree.fromstring(octets, parser)
-
-
-def choose(features: Collection[str], *parts: str) -> Dialect | None:
-    """The best dialect in which all these parts of the protocol ('auto', 'encrypt', 'manage') are
-    among the features announced; None if there is none."""
-    return next((d for d in _PREFERRED if all(d.feature(part) in features for part in parts)), None)
-
-
-def write_auto(dialect: Dialect, keys: Iterable[PublicKey], *, encrypt: bool, lasting: bool) -> str:
-    """``<auto/>`` that turns archiving on (XEP-0241 3); `lasting` is heeded where there is scope."""
-    scope = f" scope='{'global' if lasting else 'stream'}'" if dialect.scoped else ""
-    flag = " encrypt='true'" if encrypt else ""
-    infos = "".join(_key_info(key) for key in keys)
-    return f"<auto xmlns='{dialect.namespace}' save='true'{flag}{scope}>{infos}</auto>"
-
-
-def write_list(dialect: Dialect, query: Query, page: PageRequest) -> str:
-    """``<list/>`` (XEP-0136 8.1)."""
-    attributes = (
-        ("with", query.with_),
-        ("start", None if query.start is None else times.render(query.start)),
-        ("end", None if query.end is None else times.render(query.end)),
-    )
-    given = "".join(f" {name}={quoteattr(value)}" for name, value in attributes if value is not None)
-    return f"<list xmlns='{dialect.namespace}'{given}>{rsm.write_request(page)}</list>"
-
-
-def write_retrieve(dialect: Dialect, collection: Listed, key_names: Iterable[str], page: PageRequest) -> str:
-    """``<retrieve/>`` of one page, with the EncryptedKeys for these public keys; for all, if none
-    is named (XEP-0241 5)."""
-    names = "".join(f"<KeyName xmlns='{xmlenc.XMLDSIG}'>{escape(name)}</KeyName>" for name in key_names)
-    return (
-        f"<retrieve xmlns='{dialect.namespace}' with={quoteattr(collection.with_)}"
-        f" start={quoteattr(collection.told)}>{names}{rsm.write_request(page)}</retrieve>"
-    )
 
 
 def read_features(query: etree._Element) -> frozenset[str]:
@@ -146,18 +153,44 @@ def read_chat(element: etree._Element, expected_index: int = 0) -> ChatPage:
     return ChatPage(_listed(element), parts, keys, index, info)
 
 
+def read_keys(element: etree._Element) -> KeysPage:
+    """A page of ``<keys/>`` (XEP-0241 6).
+
+    :raises NotUnderstood: it is none.
+    """
+    _check_name(element, "keys")
+    tag = f"{{{etree.QName(element).namespace}}}chat"
+    found = ((_listed(chat), tuple(chat.findall(_KEY))) for chat in element.findall(tag))
+    return KeysPage(tuple(found), _info(element))
+
+
+def read_modified(element: etree._Element) -> ChangesPage:
+    """A page of ``<modified/>`` (XEP-0136 10).
+
+    :raises NotUnderstood: it is none.
+    """
+    _check_name(element, "modified")
+    namespace = etree.QName(element).namespace
+    tags = {f"{{{namespace}}}changed": False, f"{{{namespace}}}removed": True}
+    changes = (Change(_listed(child), tags[child.tag]) for child in element if child.tag in tags)
+    return ChangesPage(tuple(changes), _info(element))
+
+
+def read_saved(element: etree._Element) -> Listed:
+    """What a ``<save/>`` is answered: the collection as it is now.
+
+    :raises NotUnderstood: it is none.
+    """
+    _check_name(element, "save")
+    chat = element.find(f"{{{etree.QName(element).namespace}}}chat")
+    if chat is None:
+        raise NotUnderstood("The server's answer tells nothing of the collection.")
+    return _listed(chat)
+
+
 def is_sealed(part: etree._Element) -> bool:
     """Whether a part of a page is EncryptedData."""
     return bool(part.tag == _DATA)
-
-
-def _key_info(key: PublicKey) -> str:
-    numbers = key.rsa.public_numbers()
-    return xmlenc.write_key_value(key.name, _octets(numbers.n), _octets(numbers.e))
-
-
-def _octets(number: int) -> bytes:
-    return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
 def _listed(chat: etree._Element) -> Listed:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.failures import Refused
+from archive_crypt.reader.errors import NotFound
 from archive_crypt.reader.opening import Book, Entry
 from archive_crypt.reader.protocol import ChatPage, Listed, Query
 
@@ -60,8 +60,9 @@ async def read(
         display.begin(collection)
         try:
             troubles += await _show(archive.pages(collection, book), 0, collection, book, display)
-        except Refused as error:
-            troubles += _withheld(error, collection, display)
+        except NotFound:
+            display.withheld(collection)
+            troubles += 1
     return troubles
 
 
@@ -75,8 +76,9 @@ async def _read_last(
             break
         try:
             pages = await archive.last_pages(collection, book, most)
-        except Refused as error:
-            troubles += _withheld(error, collection, display)
+        except NotFound:
+            display.withheld(collection)
+            troubles += 1
             continue
         most -= sum(len(page.parts) for page in pages)
         found.insert(0, (collection, pages))
@@ -100,13 +102,6 @@ async def _show(
     if missing:
         display.missing(missing)
     return troubles + (missing > 0)
-
-
-def _withheld(error: Refused, collection: Listed, display: Display) -> int:
-    if error.condition != "item-not-found":
-        raise error
-    display.withheld(collection)
-    return 1
 
 
 async def _each(pages: Sequence[ChatPage]) -> AsyncIterator[ChatPage]:

@@ -23,12 +23,13 @@ from archive_crypt.hosts.embedded import EmbeddedServer
 from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.model import SECOND, Direction, Settings
-from archive_crypt.reader import cli, protocol
+from archive_crypt.reader import cli, protocol, xep_0136, xep_0241
 from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.writer import Writer
 from archive_crypt.works import Works
 from archive_crypt.xmpp.handler import ArchiveHandler, offered
 from tests.kit import LAPTOP, MORNING, PHONE, element
+from tests.reader.kit import turning_on
 
 DOMAIN = "montague.example"
 USERS = {"romeo": "r0meo", "juliet": "pencil"}
@@ -66,14 +67,15 @@ def key_files(tmp_path_factory):
 
 
 class Served:
-    """A server with its archive; `port` is where it listens."""
+    """A server with its archive; `port` is where it listens. `handler`: what makes the handler of a
+    stream's archive iqs, of the archiver and the stream's JID."""
 
-    def __init__(self, reactor, tls, settings, features):
+    def __init__(self, reactor, tls, settings, features, handler):
         self.storage = MemoryStorage()
         self.writer = Writer(self.storage, reactor)
         self.archiver = Archiver(Works(self.storage, self.writer, KeyRing(), reactor, settings))
         announced = offered(settings) if features is None else features
-        plug = ArchivePlug(self.archiver, partial(ArchiveHandler, self.archiver), announced)
+        plug = ArchivePlug(self.archiver, partial(handler, self.archiver), announced)
         self.server = EmbeddedServer(reactor, DOMAIN, USERS, tls=tls, archive=plug)
         self.port = self.server.listen().getHost().port
 
@@ -82,7 +84,7 @@ class Served:
         jid = JID(f"romeo@{DOMAIN}/feeder")
         await self.archiver.stream_opened(jid)
         public = [key.public() for key in keys]
-        request = protocol.write_auto(F, public, encrypt=bool(public), lasting=False)
+        request = turning_on(F, public)
         await self.archiver.switching.set(jid, stanzas.parse("set", protocol.parse(request.encode())))
         label = f"<thread>{thread}</thread>" if thread else ""
         for second, text in enumerate(texts):
@@ -109,10 +111,10 @@ def serve(tls_folder):
 
     started = []
 
-    def start(*, tls=None, features=None, **settings):
+    def start(*, tls=None, features=None, handler=ArchiveHandler, **settings):
         if tls is None:
             tls = server_tls(tls_folder, DOMAIN)
-        served = Served(reactor, tls or None, Settings(**settings), features)
+        served = Served(reactor, tls or None, Settings(**settings), features, handler)
         started.append(served)
         return served
 
@@ -140,13 +142,35 @@ def talk(served, certificate):
                 await awaited(heard)
         finally:
             for user in users:
-                await awaited(user.disconnect())
+                await awaited(_leave(user))
 
     return start
 
 
-async def _logged_in(served, certificate, user):
-    client = ClientXMPP(f"{user}@{DOMAIN}/balcony", USERS[user])
+@pytest.fixture
+def login(certificate):
+    """A function that logs a user in, romeo unless told, with the two plugins; the slixmpp client."""
+    clients = []
+
+    async def start(served, user="romeo", resource="study", **config):
+        client = await _logged_in(served, certificate, user, resource)
+        clients.append(client)
+        client.register_plugin("xep_0136", config, module=xep_0136)
+        client.register_plugin("xep_0241", module=xep_0241)
+        return client
+
+    yield start
+    for client in clients:
+        pytest_twisted.blockon(awaited(_leave(client)))
+
+
+async def _leave(client):
+    await client.disconnect()
+    client._run_out_filters.cancel()  # slixmpp's sending task would outlive the stream
+
+
+async def _logged_in(served, certificate, user, resource="balcony"):
+    client = ClientXMPP(f"{user}@{DOMAIN}/{resource}", USERS[user])
     client.enable_direct_tls = False
     client.ca_certs = certificate
     started = awaited(client.wait_until("session_start", PATIENCE))

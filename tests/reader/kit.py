@@ -9,6 +9,9 @@ from archive_crypt.model import PageRequest
 from archive_crypt.reader import protocol
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Query
+from archive_crypt.reader.xep_0136 import requests as plain
+from archive_crypt.reader.xep_0241 import requests as sealed
+from archive_crypt.reader.xep_0241.stanza import key_name
 from tests.kit import LAPTOP, House
 
 #: The same examples at each run, and no clock: the machine may be busy.
@@ -24,11 +27,14 @@ def recording(*private_keys, house=None, dialect=F, resource="orchard"):
     return stream
 
 
+def turning_on(dialect, public_keys):
+    """What turns archiving on: sealed for these keys, or in clear."""
+    return str(sealed.auto(dialect, public_keys) if public_keys else plain.auto(dialect, save=True))
+
+
 def turn_on(stream, *private_keys, dialect=F):
     """Archiving begins, or goes on so: sealed for these keys, or in clear."""
-    request = protocol.write_auto(
-        dialect, [key.public() for key in private_keys], encrypt=bool(private_keys), lasting=False
-    )
+    request = turning_on(dialect, [key.public() for key in private_keys])
     assert stream.ask(f"<iq type='set' id='a'>{request}</iq>").get("type") == "result"
 
 
@@ -41,13 +47,14 @@ def talks(stream, *texts, to=f"{JULIET}/chamber", thread=None):
 
 def collections(stream, dialect=F):
     """The collections there are."""
-    request = protocol.write_list(dialect, Query(), PageRequest())
+    request = plain.listing(dialect, Query(), PageRequest())
     return protocol.read_list(stream.ask(f"<iq type='get' id='l'>{request}</iq>")[0]).collections
 
 
 def page(stream, collection, *key_names, dialect=F, **wanted):
     """One page of a collection, the first unless a PageRequest's fields are given."""
-    request = protocol.write_retrieve(dialect, collection, key_names, PageRequest(**wanted))
+    names = [key_name(name) for name in key_names]
+    request = plain.retrieve(dialect, collection, PageRequest(**wanted), names)
     return protocol.read_chat(stream.ask(f"<iq type='get' id='r'>{request}</iq>")[0])
 
 

@@ -10,8 +10,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import fail
 from twisted.internet.utils import getProcessOutputAndValue
 
-from archive_crypt.core.dialect import DIALECTS, F, T, V
-from archive_crypt.core.dialect import features as announced
+from archive_crypt.core.dialect import DIALECTS, T, V
 from archive_crypt.errors import StorageUnavailable
 from archive_crypt.reader import archive, cli, keys
 from tests.kit import LAPTOP, MORNING, PHONE
@@ -494,14 +493,3 @@ def test_output_that_nobody_reads(tmp_path):
         done = subprocess.run(["/bin/sh", "-c", line], cwd=ROOT, capture_output=True, text=True)
         assert "Traceback" not in done.stderr
         assert done.stderr == "141\n"
-
-
-def test_features_are_all_understood():
-    """Where the server announces everything, the newest dialect is chosen."""
-    from archive_crypt.reader.protocol import choose
-
-    whole = announced(("auto", "encrypt", "manage"))
-    assert choose(whole, "auto", "encrypt") is F
-    assert choose([name for name in whole if not name.startswith(F.namespace)], "manage") is T
-    assert choose([F.feature("manage"), V.feature("auto"), V.feature("encrypt")], "auto", "encrypt") is V
-    assert choose([], "manage") is None

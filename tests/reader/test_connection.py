@@ -11,7 +11,8 @@ from archive_crypt.crypto.certificate import self_signed
 from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.reader import cli, connection
 from archive_crypt.reader.connection import Account, Connection
-from archive_crypt.reader.failures import NoConnection, Problem, Refused
+from archive_crypt.reader.errors import Refused
+from archive_crypt.reader.failures import NoConnection, Problem
 from tests.reader.conftest import DOMAIN, USERS, awaited
 
 ROMEO = f"romeo@{DOMAIN}"
@@ -48,7 +49,7 @@ async def test_login(connect):
     """The stream is TLS, and the login shows the password to nobody."""
 
     async def look(connected):
-        client = connected._client
+        client = connected.client
         return client.socket.version(), client.plugin["feature_mechanisms"].mech.name
 
     assert await connect(look) == ("TLSv1.3", "SCRAM-SHA-256")
@@ -60,7 +61,7 @@ async def test_nothing_is_left_behind(connect):
 
     async def sending(connected):
         await connected.ask("get", "<ping xmlns='urn:xmpp:ping'/>", DOMAIN)
-        task = connected._client._run_out_filters
+        task = connected.client._run_out_filters
         assert not task.done()
         return task
 

@@ -1,0 +1,56 @@
+"""Result sets come to an end (XEP-0059), whatever a server says. Ids are opaque. Pure."""
+
+from __future__ import annotations
+
+from archive_crypt.core.rsm import PageInfo
+from archive_crypt.reader.errors import NotUnderstood
+
+#: So many more than were counted at first may come, as a set grows while it is read; and so many in
+#: all where the server does not count.
+_GROWTH, _UNCOUNTED = 10_000, 1_000_000
+
+
+class Paging:
+    """Where the next page begins: `after`; None: with the first."""
+
+    def __init__(self, after: str | None = None) -> None:
+        self.after = after
+        self._seen = set[str | None]([after])
+        #: The place that was reached, as far as the server lets us know; None: it does not.
+        self._reached: int | None = None if after else 0
+        self._received = 0
+        self._bound: int | None = None
+
+    def next(self, info: PageInfo | None, length: int, *, complete: bool = True) -> bool:
+        """Whether another page follows one of `length` parts that says `info` of itself.
+
+        `complete`: a set that ends before the count that the server tells is an error; else the
+        caller sees to that.
+
+        :raises NotUnderstood: the server repeats itself, gives more than there can be, or less than
+            there is.
+        """
+        self._received += length
+        if info is not None and info.index is not None:
+            self._reached = info.index + length
+        elif self._reached is not None:
+            self._reached += length
+        count = info.count if info else None
+        self._check_bound(count)
+        if count is not None and self._reached is not None and self._reached >= count:
+            return False
+        if info is None or not length or not info.last:
+            if complete and count is not None and self._reached is not None:
+                raise NotUnderstood(f"The server counts {count} and gives no more than {self._reached}.")
+            return False
+        if info.last in self._seen:
+            raise NotUnderstood("The server gives the same page again and again.")
+        self._seen.add(info.last)
+        self.after = info.last
+        return True
+
+    def _check_bound(self, count: int | None) -> None:
+        if self._bound is None:
+            self._bound = _UNCOUNTED if count is None else 2 * count + _GROWTH
+        if self._received > self._bound:
+            raise NotUnderstood("The server gives more and more, and comes to no end.")

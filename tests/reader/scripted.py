@@ -1,0 +1,47 @@
+"""An archive that answers as no honest one does: on a real server, for a real client."""
+
+from twisted.words.protocols.jabber.error import StanzaError
+from twisted.words.protocols.jabber.xmlstream import toResponse
+from wokkel.subprotocols import XMPPHandler
+
+from archive_crypt.core.dialect import DIALECTS
+
+SILENCE = object()
+
+
+class Scripted(XMPPHandler):
+    """Answers each archive iq with what `script(element)` gives of the request in it: the payload's
+    XML, None for an empty result, a StanzaError, or SILENCE. `heard` are the requests."""
+
+    def __init__(self, script, heard):
+        super().__init__()
+        self.script, self.heard = script, heard
+
+    def connectionInitialized(self):
+        for namespace in DIALECTS:
+            self.xmlstream.addObserver(f"/iq[@type]/*[@xmlns='{namespace}']", self.on_request)
+
+    def on_request(self, iq):
+        iq.handled = True
+        element = next(iq.elements())
+        self.heard.append(element)
+        said = self.script(element)
+        if said is SILENCE:
+            return
+        if isinstance(said, StanzaError):
+            response = said.toResponse(iq)
+        else:
+            response = toResponse(iq, "result")
+            if said:
+                response.addRawXml(said)
+        self.send(response)
+
+
+def speaks(*dialects, script=lambda element: None):
+    """A script for an archive that knows these dialects only."""
+    known = [dialect.namespace for dialect in dialects]
+
+    def answer(element):
+        return script(element) if element.uri in known else StanzaError("service-unavailable")
+
+    return answer

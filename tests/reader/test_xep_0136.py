@@ -1,0 +1,277 @@
+"""The plugin for XEP-0136: a slixmpp client over TLS, a real server, a real archive."""
+
+import asyncio
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.words.protocols.jabber.error import StanzaError
+
+from archive_crypt.core.dialect import F, T, V, features
+from archive_crypt.model import ContactModes, Modes, Otr, PageRequest, SaveMode, Use
+from archive_crypt.reader.errors import (
+    FeatureNotImplemented,
+    Forbidden,
+    NoAnswer,
+    NotAcceptable,
+    NotAllowed,
+    NotFound,
+    NotOffered,
+    NotUnderstood,
+    Refused,
+)
+from archive_crypt.reader.protocol import Query
+from archive_crypt.reader.xep_0136.preferences import SessionModes
+from tests.kit import MORNING
+from tests.reader.conftest import DOMAIN, PATIENCE, awaited
+from tests.reader.scripted import SILENCE, Scripted, speaks
+
+JULIET = f"juliet@{DOMAIN}"
+EVERYTHING = ("auto", "encrypt", "manage", "manual", "pref")
+
+
+async def all_of(iterator):
+    return [one async for one in iterator]
+
+
+@pytest.fixture
+def scripted(serve, login):
+    """A function: a client of an archive that answers by a script; the plugin, and what the archive heard."""
+
+    async def start(script, announced=(), **config):
+        heard = []
+        served = serve(features=announced, handler=lambda archiver, jid: Scripted(script, heard))
+        client = await login(served, **config)
+        return client.plugin["xep_0136"], heard
+
+    return start
+
+
+# Preferences
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-pref-reqs-01", "0136-pref-reqs-02", "0136-pref-reqs-03", "0136-pref-determine-07")
+async def test_preferences(served, login):
+    """What is preferred is told as it was set; no mode that is not asked for saves more than bodies."""
+    archive = (await login(served)).plugin["xep_0136"]
+    first = await awaited(archive.get_preferences())
+    assert (first.unset, first.default, first.items) == (True, Modes(SaveMode.BODY, Otr.CONCEDE), ())
+    assert (first.auto.save, first.methods["auto"]) == (False, Use.CONCEDE)
+    await awaited(archive.set_default(otr=Otr.PREFER, expire=3600))
+    await awaited(archive.set_item(JULIET, SaveMode.FALSE, Otr.REQUIRE))
+    await awaited(archive.set_item("capulet.lit", exact=True))
+    await awaited(archive.set_methods(auto=Use.FORBID, manual=Use.PREFER))
+    await awaited(archive.set_session("ffd7", SaveMode.FALSE, Otr.PREFER))
+    told = await awaited(archive.get_preferences())
+    assert (told.unset, told.default) == (False, Modes(SaveMode.BODY, Otr.PREFER, 3600))
+    assert set(told.items) == {
+        ContactModes(JULIET, Modes(SaveMode.FALSE, Otr.REQUIRE)),
+        ContactModes("capulet.lit", Modes(SaveMode.BODY, Otr.CONCEDE), exact=True),
+    }
+    assert told.methods == {"auto": Use.FORBID, "local": Use.CONCEDE, "manual": Use.PREFER}
+    assert told.sessions == (SessionModes("ffd7", SaveMode.FALSE, Otr.PREFER, 3600),)
+    await awaited(archive.remove_items("capulet.lit"))
+    await awaited(archive.remove_sessions("ffd7"))
+    left = await awaited(archive.get_preferences())
+    assert ([item.jid for item in left.items], left.sessions) == ([JULIET], ())
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-pref-contact-02")
+async def test_items_are_for_bare_jids(served, login):
+    """A contact's modes are for all its resources, unless one is meant."""
+    archive = (await login(served)).plugin["xep_0136"]
+    await awaited(archive.set_item(f"{JULIET}/orchard"))
+    await awaited(archive.set_item(f"{JULIET}/tomb", full=True))
+    told = await awaited(archive.get_preferences())
+    assert {item.jid for item in told.items} == {JULIET, f"{JULIET}/tomb"}
+
+
+@ensureDeferred
+@pytest.mark.clause("INT-07")
+async def test_pushes(served, login):
+    """Changes that another client made come as events; those that anybody else tells do not."""
+    here = await login(served)
+    there = await login(served, resource="orchard")
+    stranger = await login(served, "juliet")
+    await awaited(here.plugin["xep_0136"].get_preferences())
+    heard = []
+    here.add_event_handler("archive_preferences", heard.append)
+    fake = stranger.make_iq_set(ito=here.boundjid.full)
+    fake.enable("archive_pref")
+    answer = await awaited(asyncio.wait({fake.send()}))
+    (error,) = [task.exception() for task in answer[0]]
+    assert error.condition == "service-unavailable"
+    told = awaited(here.wait_until("archive_preferences", PATIENCE))
+    await awaited(there.plugin["xep_0136"].set_item(JULIET, SaveMode.FALSE))
+    changed = await told
+    assert heard == [changed]
+    assert changed.items == (ContactModes(JULIET, Modes(SaveMode.FALSE, Otr.CONCEDE)),)
+    told = awaited(here.wait_until("archive_preferences", PATIENCE))
+    await awaited(there.plugin["xep_0136"].remove_items(JULIET))
+    assert (await told).removed_items == (JULIET,)
+
+
+# Collections
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-manage-list-06", "0136-manage-retrieve-02")
+async def test_collections_and_pages(served, login):
+    """Whatever the pages' size, each collection and each item comes once, in order."""
+    for hour in range(5):
+        await served.record(*"01234", keys=(), at=MORNING + 3600 * hour, thread=str(hour))
+    archive = (await login(served, list_page=2, item_page=2)).plugin["xep_0136"]
+    found = await awaited(all_of(archive.collections()))
+    assert [collection.thread for collection in found] == list("01234")
+    pages = await awaited(all_of(archive.pages(found[0])))
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [page.index for page in pages] == [0, 2, 4]
+    last = await awaited(archive.page(found[0], PageRequest(before="")))
+    assert last.index == 3
+    before = await awaited(archive.page(found[0], PageRequest(max=1, before=last.info.first)))
+    assert before.index == 2
+    assert await awaited(all_of(archive.collections(Query("nurse@capulet.lit")))) == []
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-manage-remove-01", "0136-manage-remove-02", "0136-repl-10")
+async def test_removal(served, login):
+    """One collection is removed, or all that match; what is not there is NotFound; `modified` tells it."""
+    for hour in range(3):
+        await served.record("x", keys=(), at=MORNING + 3600 * hour)
+    archive = (await login(served)).plugin["xep_0136"]
+    first, second, third = await awaited(all_of(archive.collections()))
+    await awaited(archive.remove(first))
+    with pytest.raises(NotFound):
+        await awaited(archive.remove(first))
+    await awaited(archive.remove_matching(Query(JULIET, second.start, third.start)))
+    assert await awaited(all_of(archive.collections())) == [third]
+    (page,) = await awaited(all_of(archive.modified()))
+    assert [change.removed for change in page.changes] == [False, True, True]
+    assert {change.collection.start for change in page.changes[1:]} == {first.start, second.start}
+    assert await awaited(changes(archive, page.cursor)) == []
+    await awaited(archive.remove(third))
+    assert await awaited(changes(archive, page.cursor)) == [True]
+
+
+async def changes(archive, after):
+    return [change.removed async for page in archive.modified(after=after) for change in page.changes]
+
+
+# Dialects
+
+
+@ensureDeferred
+@pytest.mark.clause("SDK-06")
+@pytest.mark.parametrize("announced", [(), features(EVERYTHING)], ids=["silent", "boasting"])
+async def test_fallback(scripted, announced):
+    """Whatever it announces: where only 0.13 is understood, that is found out once, and remembered."""
+    empty = f"<list xmlns='{V.namespace}'/>"
+    archive, heard = await scripted(speaks(V, script=lambda element: empty), announced)
+    for _ in range(2):
+        assert await awaited(all_of(archive.collections())) == []
+    asked = [element.uri for element in heard]
+    assert asked == [F.namespace, T.namespace, V.namespace, V.namespace]
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-disco-04")
+@pytest.mark.parametrize("dialect", [V, T, F])
+async def test_the_dialect_that_is_announced(scripted, dialect):
+    """A server is asked in no dialect that it does not announce."""
+    empty = f"<list xmlns='{dialect.namespace}'/>"
+    announced = [dialect.feature(part) for part in EVERYTHING]
+    archive, heard = await scripted(speaks(V, T, F, script=lambda element: empty), announced)
+    await awaited(all_of(archive.collections()))
+    assert [element.uri for element in heard] == [dialect.namespace]
+
+
+@ensureDeferred
+async def test_what_a_dialect_lacks(scripted):
+    """What a dialect has no words for is not asked in it."""
+    archive, heard = await scripted(speaks(V), [V.feature("pref")])
+    with pytest.raises(NotOffered, match=DOMAIN):
+        await awaited(archive.remove_items(JULIET))
+    with pytest.raises(NotOffered):
+        await awaited(archive.set_session("ffd7", SaveMode.FALSE))
+    assert heard == []
+
+
+# Errors
+
+
+@ensureDeferred
+@pytest.mark.clause("SDK-07")
+@pytest.mark.parametrize(
+    ("condition", "type_", "kind"),
+    [
+        ("item-not-found", "cancel", NotFound),
+        ("not-acceptable", "modify", NotAcceptable),
+        ("not-allowed", "cancel", NotAllowed),
+        ("forbidden", "auth", Forbidden),
+        ("feature-not-implemented", "cancel", FeatureNotImplemented),
+        ("policy-violation", "modify", Refused),
+        ("undefined-condition", "cancel", Refused),
+    ],
+)
+async def test_errors(scripted, condition, type_, kind):
+    """An error answer is an exception of its condition's class, with type and text; also where slixmpp
+    does not know the condition."""
+    archive, _ = await scripted(lambda element: StanzaError(condition, type_, text="Wherefore?"))
+    with pytest.raises(kind, match="Wherefore") as caught:
+        await awaited(archive.get_preferences())
+    error = caught.value
+    assert (error.condition, error.type, error.text) == (condition, type_, "Wherefore?")
+
+
+@ensureDeferred
+async def test_no_answer(scripted):
+    """A server that does not answer, a stream that ends, and none at all are not waited for."""
+    archive, _ = await scripted(lambda element: SILENCE, timeout=0.1)
+    with pytest.raises(NoAnswer, match="does not answer"):
+        await awaited(archive.get_preferences())
+    archive.timeout = PATIENCE
+    asked = awaited(archive.get_preferences())
+    await awaited(archive.xmpp.disconnect())
+    with pytest.raises(NoAnswer, match="ended"):
+        await asked
+    with pytest.raises(NoAnswer, match="no connection"):
+        await awaited(archive.get_preferences())
+
+
+@ensureDeferred
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (None, "empty"),
+        ("<list xmlns='jabber:client'/>", "where <list/> was expected"),
+        ("<list xmlns='urn:xmpp:archive'><chat with='a@b'/></list>", "without its contact or start"),
+    ],
+)
+async def test_answers_that_make_no_sense(scripted, said, why):
+    """An answer that makes no sense is an error of its own."""
+    archive, _ = await scripted(lambda element: said)
+    with pytest.raises(NotUnderstood, match=why):
+        await awaited(all_of(archive.collections()))
+
+
+def rsm(first, last, more=""):
+    return (
+        f"<set xmlns='http://jabber.org/protocol/rsm'><first {more}>{first}</first><last>{last}</last></set>"
+    )
+
+
+@ensureDeferred
+async def test_a_server_that_repeats_itself(scripted):
+    """A page that comes again, or a collection that is listed twice, ends the reading of it."""
+    chats = iter(range(100))
+
+    def script(element):
+        chat = "<chat with='a@b' start='2026-11-21T10:00:00Z'/>"
+        return f"<list xmlns='{element.uri}'>{chat}{rsm('a', next(chats))}</list>"
+
+    archive, heard = await scripted(script)
+    with pytest.raises(NotUnderstood, match="one collection twice"):
+        await awaited(all_of(archive.collections()))
+    assert len(heard) == 2
