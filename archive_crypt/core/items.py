@@ -5,6 +5,7 @@ What is bound inside a sealed item is written and read here; the sealing is `cry
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from lxml import etree
 from twisted.words.xish import domish
 
 from archive_crypt.core import times, tree
+from archive_crypt.core.canonical import canonical
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.core.message import Message, is_body, read_body
 from archive_crypt.errors import BadRequest
@@ -44,7 +46,9 @@ class Bound(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ReadItem:
     """An archived element as read. `bodies` are (language or None, text); `bound` is None for
-    an item that was not sealed by a server of ours; `at` is the item's own time, or None."""
+    an item that was not sealed by a server of ours; `at` is the item's own time, or None. A note's
+    text is its one body. `jid`: who said it in a room, where that is told (XEP-0136 5.6). `rest`: the
+    other children, each by itself in canonical XML, but for those that have no such form."""
 
     kind: str
     at: Micros | None
@@ -52,6 +56,8 @@ class ReadItem:
     name: str | None
     bodies: tuple[tuple[str | None, str], ...]
     bound: Bound | None
+    jid: str | None = None
+    rest: tuple[str, ...] = ()
 
 
 def content(message: Message, direction: Direction, mode: SaveMode, name: str | None = None) -> str:
@@ -132,13 +138,18 @@ def read(element: etree._Element) -> ReadItem:
     secs, utc = element.get("secs"), element.get("utc")
     if secs is not None and not secs.isdecimal():
         raise BadRequest("An item's secs is no number.")
+    bodies, rest = _children(element)
+    if qname.localname == "note":
+        bodies = [(None, element.text or "")]
     return ReadItem(
         kind=qname.localname,
         at=None if utc is None else times.parse(utc),
         secs=None if secs is None else int(secs),
         name=element.get("name"),
-        bodies=tuple(_bodies(element)),
+        bodies=tuple(bodies),
         bound=_bound(element),
+        jid=element.get("jid"),
+        rest=tuple(rest),
     )
 
 
@@ -174,11 +185,17 @@ def _taken_apart(content: str) -> tuple[str, str | None, str, bool]:
     return tag, utc, content[found.end() :], bool(times_)
 
 
-def _bodies(element: etree._Element) -> Iterator[tuple[str | None, str]]:
-    namespace = etree.QName(element).namespace
-    for child in element:
-        if isinstance(child.tag, str) and child.tag in (f"{{{namespace}}}body", "{jabber:client}body"):
-            yield child.get("{http://www.w3.org/XML/1998/namespace}lang"), child.text or ""
+def _children(element: etree._Element) -> tuple[list[tuple[str | None, str]], list[str]]:
+    """The bodies, and what else there is."""
+    body = f"{{{etree.QName(element).namespace}}}body"
+    bodies, rest = [], []
+    for child in element.iterchildren("*"):
+        if child.tag in (body, "{jabber:client}body"):
+            bodies.append((child.get("{http://www.w3.org/XML/1998/namespace}lang"), child.text or ""))
+        else:
+            with contextlib.suppress(BadRequest):  # it is not worth the bodies beside it
+                rest.append(canonical(child))
+    return bodies, rest
 
 
 @lru_cache(maxsize=1024)  # every message of a conversation asks for the same

@@ -4,7 +4,6 @@ form: only the archive's own namespace is taken off, as a reply has that of its 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
@@ -12,6 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 from lxml import etree
 
 from archive_crypt.core import attributes, jids, policy, times, xmlenc
+from archive_crypt.core.canonical import canonical
 from archive_crypt.core.conversation import LONGEST_THREAD
 from archive_crypt.core.dialect import Dialect
 from archive_crypt.errors import BadRequest, NotAcceptable
@@ -25,7 +25,6 @@ MOST_FORM = 16 * 1024
 
 _DATA_FORM = "jabber:x:data"
 _CLIENT = "jabber:client"
-_TAG = re.compile(r"<[^\s/>]+")
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
@@ -140,7 +139,7 @@ def _part(chat: _Chat, child: etree._Element) -> str:
     if qname.namespace in (None, chat.dialect.namespace):
         raise BadRequest(f"A message cannot hold <{qname.localname}/> of this namespace.")
     chat.bodies_only = False
-    return _canonical(child)
+    return canonical(child)
 
 
 def _link(chat: _Chat, element: etree._Element) -> None:
@@ -161,7 +160,7 @@ def _form(chat: _Chat, element: etree._Element) -> None:
     if not len(element):
         chat.form = Form("")
         return
-    content = _canonical(element)
+    content = canonical(element)
     _check_size(content, MOST_FORM, "A form")
     names = xmlenc.names_in(content)
     _check_names(names)
@@ -170,7 +169,7 @@ def _form(chat: _Chat, element: etree._Element) -> None:
 
 def _data(chat: _Chat, element: etree._Element) -> None:
     """EncryptedData: opaque, ciphertext and all (XEP-0241 2)."""
-    content = _canonical(element)
+    content = canonical(element)
     _check_size(content, policy.MOST_CONTENT, "An EncryptedData")
     names = xmlenc.names_in(content)
     _check_names(names)
@@ -179,7 +178,7 @@ def _data(chat: _Chat, element: etree._Element) -> None:
 
 def _key(chat: _Chat, element: etree._Element) -> None:
     """EncryptedKey: opaque, but for the names in it."""
-    content = _canonical(element)
+    content = canonical(element)
     _check_size(content, MOST_FORM, "An EncryptedKey")
     key = xmlenc.uploaded_key(content)
     _check_names((key.key_name, *key.recipients))
@@ -197,23 +196,6 @@ _READERS: dict[str, Callable[[_Chat, etree._Element], None]] = {
     f"{{{xmlenc.XMLENC}}}EncryptedData": _data,
     f"{{{xmlenc.XMLENC}}}EncryptedKey": _key,
 }
-
-
-def _canonical(element: etree._Element) -> str:
-    """An element by itself, in exclusive canonical XML: the same octets however it was declared.
-
-    :raises BadRequest: it has none, as with a namespace that is a relative URI.
-    """
-    try:
-        text: bytes = etree.tostring(
-            element, method="c14n", exclusive=True, with_comments=False, with_tail=False
-        )
-    except etree.C14NError:
-        raise BadRequest(f"<{etree.QName(element).localname}/> has no canonical form.") from None
-    canonical = text.decode()
-    if element.prefix and any(etree.QName(part).namespace is None for part in element.iter("*")):
-        return _TAG.sub(r'\g<0> xmlns=""', canonical, count=1)  # or they would take the reply's
-    return canonical
 
 
 def _escaped(text: str) -> str:

@@ -210,3 +210,28 @@ def test_no_items(xml):
     """What is no item of the archive is refused by its reader."""
     with pytest.raises(BadRequest):
         items.read(etree.fromstring(xml))
+
+
+def test_what_a_note_says():
+    """The text of a note is its one body."""
+    assert read("<note utc='1469-07-21T03:04:35Z'>I think she might fancy me.</note>").bodies == (
+        (None, "I think she might fancy me."),
+    )
+
+
+def test_all_of_an_item_is_read():
+    """Besides its bodies an item tells who said it in a room, and its other children, each by itself."""
+    item = read(
+        "<from secs='0' name='benvolio' jid='benvolio@montague.net'><p:openpgp xmlns:p='urn:xmpp:openpgp:0'"
+        " p:a='1'>AB<q xmlns=''/></p:openpgp><body>Good</body><active xmlns='http://jabber.org/protocol/chatstates'/></from>"
+    )
+    assert (item.jid, item.bodies) == ("benvolio@montague.net", ((None, "Good"),))
+    assert item.rest == (
+        '<p:openpgp xmlns="" xmlns:p="urn:xmpp:openpgp:0" p:a="1">AB<q></q></p:openpgp>',
+        '<active xmlns="http://jabber.org/protocol/chatstates"></active>',
+    )
+
+
+def test_a_child_without_form():
+    """A child that has no canonical form does not cost the bodies beside it."""
+    assert read("<to><x xmlns='relative'/><body>x</body></to>").bodies == ((None, "x"),)
