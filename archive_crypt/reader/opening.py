@@ -4,6 +4,7 @@ believed, each in its place. Pure: pages come from anywhere, private keys are ha
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from archive_crypt.model import SECOND, Micros
 from archive_crypt.reader.checking import Expectation, Finding, Verdict, judge
 from archive_crypt.reader.protocol import ChatPage, Listed, is_sealed, parse
 
+_DATA_FORM = "jabber:x:data"
 _AUTHENTICATED = (AES128_GCM, AES256_GCM)
 
 
@@ -84,6 +86,25 @@ class Book:
         self._data_keys.learn(_read_keys(page))
         self._crypt = self._crypt or page.collection.crypt or any(map(is_sealed, page.parts))
         return [entry for part in page.parts for entry in self._read_part(part)]
+
+    def form(self, page: ChatPage) -> etree._Element | None:
+        """The attributes form of a page (XEP-0136 5.8), opened if it is sealed; None: there is none, or
+        none of our keys opens it."""
+        self._data_keys.learn(_read_keys(page))
+        if page.form is None:
+            return None
+        form = copy.deepcopy(page.form)
+        for part in [child for child in form if is_sealed(child)]:
+            data = _read_data(part)
+            try:
+                content = None if data is None else _parsed(self._data_keys.open(data), _DATA_FORM)
+            except CannotOpen:
+                content = None
+            if content is None:
+                return None
+            form.extend(content)
+            form.remove(part)
+        return form
 
     def end(self, count: int | None) -> int:
         """How many messages the server counted and did not give; `count` None: it does not tell."""
@@ -217,12 +238,17 @@ def _items(plaintext: bytes) -> list[ReadItem]:
 
     Those without a namespace take that of the collection around them. One that is no item spoils all.
     """
-    try:
-        root = parse(b"<chat xmlns='%s'>%s</chat>" % (F.namespace.encode(), plaintext))
-    except etree.XMLSyntaxError:
-        return []
-    found = [_item(child) for child in root if isinstance(child.tag, str)]
+    root = _parsed(plaintext, F.namespace)
+    found = [_item(child) for child in root if isinstance(child.tag, str)] if root is not None else []
     return [] if None in found else [item for item in found if item is not None]
+
+
+def _parsed(plaintext: bytes, namespace: str) -> etree._Element | None:
+    """An element that holds what the plaintext does; None: that is no XML."""
+    try:
+        return parse(b"<x xmlns='%s'>%s</x>" % (namespace.encode(), plaintext))
+    except etree.XMLSyntaxError:
+        return None
 
 
 def _item(element: etree._Element) -> ReadItem | None:

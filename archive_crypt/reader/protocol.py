@@ -6,20 +6,23 @@ are written by the plugins.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lxml import etree
 
-from archive_crypt.core import rsm, times, xmlenc
+from archive_crypt.core import attributes, rsm, times, xmlenc
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.errors import BadRequest
-from archive_crypt.model import Micros
+from archive_crypt.model import Link, LinkName, Micros
 from archive_crypt.reader.errors import NotUnderstood
 
 _FEATURE = "{http://jabber.org/protocol/disco#info}feature"
 _ITEMS = frozenset(f"{{{namespace}}}{tag}" for namespace in DIALECTS for tag in ("to", "from", "note"))
 _DATA = f"{{{xmlenc.XMLENC}}}EncryptedData"
 _KEY = f"{{{xmlenc.XMLENC}}}EncryptedKey"
+_FORM = "{jabber:x:data}x"
 _TRUE = ("true", "1")
 
 
@@ -58,13 +61,16 @@ class ListPage:
 @dataclass(frozen=True, slots=True, eq=False)
 class ChatPage:
     """A page of a collection: `parts` are the items, sealed or in clear, in order, and `keys` the
-    EncryptedKeys that came with them. `index` is the place of the first in the collection."""
+    EncryptedKeys that came with them. `index` is the place of the first in the collection. `links`
+    to other collections, and the attributes `form` (XEP-0136 5.7, 5.8), come with every page."""
 
     collection: Listed
     parts: tuple[etree._Element, ...]
     keys: tuple[etree._Element, ...]
     index: int
     info: rsm.PageInfo | None
+    links: Mapping[LinkName, Link] = field(default_factory=dict)
+    form: etree._Element | None = None
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -150,7 +156,7 @@ def read_chat(element: etree._Element, expected_index: int = 0) -> ChatPage:
     children = list(element)
     parts = tuple(child for child in children if child.tag in _ITEMS or child.tag == _DATA)
     keys = tuple(child for child in children if child.tag == _KEY)
-    return ChatPage(_listed(element), parts, keys, index, info)
+    return ChatPage(_listed(element), parts, keys, index, info, _links(element), element.find(_FORM))
 
 
 def read_keys(element: etree._Element) -> KeysPage:
@@ -211,6 +217,18 @@ def _listed(chat: etree._Element) -> Listed:
         subject=chat.get("subject"),
         crypt=chat.get("crypt") in _TRUE,
     )
+
+
+def _links(chat: etree._Element) -> dict[LinkName, Link]:
+    """Those that lead somewhere."""
+    found: dict[LinkName, Link] = {}
+    names: tuple[LinkName, ...] = ("previous", "next")
+    for name in names:
+        element = chat.find(f"{{{etree.QName(chat).namespace}}}{name}")
+        with contextlib.suppress(BadRequest):  # a link that makes no sense takes no message with it
+            if element is not None:
+                found[name] = Link(*attributes.identity(element))
+    return found
 
 
 def _check_name(element: etree._Element, name: str) -> None:
