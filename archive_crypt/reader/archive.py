@@ -5,18 +5,21 @@ What requests can raise is in `archive_crypt.reader.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import cast
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Unpack, cast
 
 from lxml import etree
 
+from archive_crypt.core.items import ReadItem
 from archive_crypt.core.times import EARLIEST
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.model import Micros, PageRequest
+from archive_crypt.model import EncryptedKey, Micros, PageRequest
 from archive_crypt.reader import xep_0136, xep_0241
 from archive_crypt.reader.connection import Connection
 from archive_crypt.reader.protocol import ChangesPage, ChatPage, Listed, Query
 from archive_crypt.reader.xep_0136 import XEP_0136
+from archive_crypt.reader.xep_0136.preferences import Preferences
+from archive_crypt.reader.xep_0136.uploads import How, Saved
 from archive_crypt.reader.xep_0241 import XEP_0241
 from archive_crypt.reader.xep_0241.encryption import Wanted
 
@@ -37,16 +40,52 @@ class Archive:
         self.plain = cast(XEP_0136, client.plugin.get("xep_0136", None))
         self.sealed = cast(XEP_0241, client.plugin.get("xep_0241", None))
 
+    async def preferences(self) -> Preferences:
+        """What the user prefers (XEP-0136 3)."""
+        return await self.plain.get_preferences()
+
     async def set_auto(self, keys: Sequence[PublicKey], *, encrypt: bool, lasting: bool) -> bool:
         """Turn archiving on, sealed for these keys if `encrypt`. Whether the setting outlives the
         stream, which only some dialects can.
 
+        :raises NotWanted: the user's preferences forbid it.
         :raises NotOffered: the server cannot.
         :raises NotAcceptable: no key can be used, or there is none (FeatureNotImplemented in 0.13).
         """
         if encrypt:
             return await self.sealed.enable(keys, lasting=lasting)
         return await self.plain.set_auto(True, lasting=lasting)
+
+    async def save(
+        self,
+        collection: Listed,
+        items: Sequence[ReadItem],
+        keys: Sequence[PublicKey] | None,
+        *,
+        confirm: Callable[[str], bool] = lambda subject: False,
+        **how: Unpack[How],
+    ) -> Saved:
+        """Add messages and notes to a collection, which is made if need be (`Listed.named` names one):
+        sealed for these public keys, which must be known to be the user's own; in clear only if
+        `keys` is None. Each item needs its time. `how`: see `uploads.How`. Where it is sealed,
+        `confirm` is asked about a subject, which the server could read. All items are
+        looked at before the first upload.
+
+        :raises NotWanted: the user prefers nothing to be saved, or the subject was not confirmed.
+        :raises NotAcceptable: it is too large, or would mix what is sealed with what is in clear.
+        :raises ValueError: an item cannot be uploaded, or `keys` is empty.
+        """
+        if keys is None:
+            return await self.plain.save(collection, items, **how)
+        return await self.sealed.save(collection, items, keys, confirm=confirm, **how)
+
+    async def save_keys(self, collection: Listed, keys: Sequence[EncryptedKey]) -> Listed | None:
+        """Add EncryptedKeys to a collection: data keys of it that were wrapped for another public key. The
+        collection as it is now; None: nothing is told (0.13).
+
+        :raises NotAcceptable: what is there is in clear.
+        """
+        return await self.sealed.save_keys(collection, keys)
 
     def collections(self, query: Query) -> AsyncGenerator[Listed, None]:
         """The collections that match, by their start.
@@ -88,6 +127,14 @@ class Archive:
         :raises NotFound: it is not there (any more).
         """
         await self.plain.remove(collection)
+
+    async def remove_matching(self, query: Query, *, recording: bool = False) -> None:
+        """Remove all collections that match; `recording`: of those, what is being recorded now.
+
+        :raises NotFound: there is none.
+        :raises ValueError: the query has a start and no end.
+        """
+        await self.plain.remove_matching(query, recording=recording)
 
     def modified(
         self, start: Micros = EARLIEST, after: str | None = None

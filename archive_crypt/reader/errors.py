@@ -19,6 +19,10 @@ class NotUnderstood(RequestFailed):
     """The answer makes no sense, or paging comes to no end."""
 
 
+class NotWanted(RequestFailed):
+    """The user's own preferences are against it; nothing was asked of the archive."""
+
+
 class NotOffered(RequestFailed):
     """Neither the server nor the account offers what this takes."""
 

@@ -12,7 +12,6 @@ from xml.etree import ElementTree
 from lxml import etree
 from slixmpp import Callback, Iq
 from slixmpp.basexmpp import BaseXMPP
-from slixmpp.xmlstream import ElementBase
 from slixmpp.xmlstream.matcher.idsender import MatchIDSender
 
 from archive_crypt.reader.errors import NoAnswer, NotUnderstood, Refused, refusal
@@ -47,13 +46,13 @@ async def ask(client: BaseXMPP, iq: Iq, timeout: float) -> etree._Element | None
     return answer[0] if len(answer) else None
 
 
-def check_sendable(stanza: ElementBase) -> None:
+def check_sendable(element: ElementTree.Element) -> None:
     """Nothing, if slixmpp can write all of it.
 
-    :raises ValueError: an attribute has a namespace: slixmpp would send the stanza without it.
+    :raises ValueError: an attribute has a namespace: slixmpp would send the element without it.
     """
-    for element in stanza.xml.iter():
-        if any(name.startswith("{") and not name.startswith(_XML) for name in element.attrib):
+    for part in element.iter():
+        if any(name.startswith("{") and not name.startswith(_XML) for name in part.attrib):
             raise ValueError("An attribute with a namespace of its own cannot be sent by slixmpp.")
 
 
@@ -62,7 +61,7 @@ async def _answer(client: BaseXMPP, iq: Iq, timeout: float) -> Iq:
     # there, and it does not notice that the stream ends.
     if not client.is_connected():
         raise NoAnswer("There is no connection to the server.")
-    check_sendable(iq)
+    check_sendable(iq.xml)
     answered: asyncio.Future[Iq | None] = asyncio.get_running_loop().create_future()
 
     def settle(stanza: Any) -> None:

@@ -118,11 +118,11 @@ def test_save(dialect):
     """Links are set or removed, a subject is set or emptied, and the thread is kept."""
     start = "2026-11-20T10:00:00Z"
     links = {"previous": Link("a@b", times.parse(start)), "next": None}
-    chat = Listed(JULIET.with_, JULIET.start, START, thread="ffd7", subject="")
-    saved = parsed(plain.save(dialect, chat, [], links), "set")
+    chat = Listed(JULIET.with_, JULIET.start, START, thread="ffd7")
+    saved = parsed(plain.save(dialect, chat, [], "", links), "set")
     assert (saved.with_, saved.start, saved.thread, saved.subject) == (JULIET.with_, JULIET.start, "ffd7", "")
     assert saved.links == links
-    assert parsed(plain.save(dialect, JULIET, [], {}), "set").subject is None
+    assert parsed(plain.save(dialect, JULIET, []), "set").subject is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pytest_twisted import ensureDeferred
 from twisted.words.protocols.jabber.error import StanzaError
 
 from archive_crypt.core.dialect import F, T, V, features
-from archive_crypt.model import ContactModes, Modes, Otr, PageRequest, SaveMode, Use
+from archive_crypt.core.items import ReadItem
+from archive_crypt.model import SECOND, ContactModes, Link, Modes, Otr, PageRequest, SaveMode, Use
 from archive_crypt.reader.errors import (
     FeatureNotImplemented,
     Forbidden,
@@ -17,15 +18,18 @@ from archive_crypt.reader.errors import (
     NotFound,
     NotOffered,
     NotUnderstood,
+    NotWanted,
     Refused,
 )
-from archive_crypt.reader.protocol import Query
+from archive_crypt.reader.opening import Book
+from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.xep_0136.preferences import SessionModes
-from tests.kit import MORNING
+from tests.kit import LAPTOP, MORNING, PHONE
 from tests.reader.conftest import DOMAIN, PATIENCE, awaited
 from tests.reader.scripted import SILENCE, Scripted, speaks
 
 JULIET = f"juliet@{DOMAIN}"
+START = MORNING * SECOND
 EVERYTHING = ("auto", "encrypt", "manage", "manual", "pref")
 
 
@@ -275,3 +279,151 @@ async def test_a_server_that_repeats_itself(scripted):
     with pytest.raises(NotUnderstood, match="one collection twice"):
         await awaited(all_of(archive.collections()))
     assert len(heard) == 2
+
+
+# Uploads
+
+
+def said(text, after=0, kind="to", rest=()):
+    return ReadItem(kind, START + after, None, None, ((None, text),), None, None, rest)
+
+
+async def read(archive, collection):
+    """The entries of a collection in clear."""
+    book, entries = Book([]), []
+    book.begin(collection)
+    async for page in archive.pages(collection):
+        entries += book.read(page)
+    return entries
+
+
+@ensureDeferred
+@pytest.mark.clause(
+    "0136-manual-upload-05", "0136-impl-bandwidth-02", "0136-manual-intro-03", "0136-manual-collection-06"
+)
+async def test_save(served, login):
+    """A long conversation goes up in several uploads, and comes back whole; more can be added later."""
+    archive = (await login(served, largest_stanza=8192, most_items=7)).plugin["xep_0136"]
+    chat = Listed.named(JULIET, START, thread="ffd7")
+    texts = [str(number) * 99 for number in range(40)]
+    items = [said(text, number * SECOND) for number, text in enumerate(texts)]
+    counts = []
+    saved = await awaited(archive.save(chat, items, subject="She speaks!", progress=counts.append))
+    assert (saved.items, saved.collection.subject, saved.collection.thread) == (40, "She speaks!", "ffd7")
+    assert counts == [7, 14, 21, 28, 35, 40]
+    note = said("I think she might fancy me.", 99 * SECOND, "note")
+    await awaited(archive.save(saved.collection, [note], since=items[-1].at))
+    (collection,) = await awaited(all_of(archive.collections()))
+    entries = await awaited(read(archive, collection))
+    assert [entry.item.bodies[0][1] for entry in entries] == [*texts, note.bodies[0][1]]
+    assert [entry.at for entry in entries] == [*(one.at for one in items), note.at]
+    assert [entry.item.kind for entry in entries][-2:] == ["to", "note"]
+
+
+@ensureDeferred
+async def test_no_upload_is_too_large(served, login):
+    """Each stanza is smaller than was configured, in clear and sealed, whatever is in it; and not much
+    smaller than it could be."""
+    client = await login(served, largest_stanza=20_000)
+    sizes = []
+    client.add_filter("out", lambda stanza: sizes.append(len(str(stanza).encode())) or stanza)
+    items = [said("\"'<>&\u1f600" * 50, second * SECOND) for second in range(60)]
+    await awaited(client.plugin["xep_0136"].save(Listed.named(JULIET, START), items))
+    keys = [LAPTOP.public(), PHONE.public()]
+    await awaited(client.plugin["xep_0241"].save(Listed.named(JULIET, START + 1), items, keys))
+    assert 15_000 < max(sizes) <= 20_000
+    assert sum(size > 10_000 for size in sizes) > 5
+
+
+@ensureDeferred
+@pytest.mark.clause(
+    "0136-impl-link-01",
+    "0136-impl-link-06",
+    "0136-impl-form-07",
+    "0136-manual-collection-04",
+    "0136-registrar-formtype-01",
+)
+async def test_links_and_forms(served, login):
+    """Links, a form and a subject come with each page, and are removed by empty ones."""
+    archive = (await login(served)).plugin["xep_0136"]
+    chat, link = Listed.named(JULIET, START), Link("balcony@house.capulet.com", START - SECOND)
+    form = archive.xmpp.plugin["xep_0004"].make_form("submit")
+    form.add_field("task", value="1")
+    how = {"subject": "x", "links": {"previous": link}, "form": str(form)}
+    await awaited(archive.save(chat, [said("y")], **how))
+    page = await awaited(archive.page(chat))
+    assert (page.links, page.collection.subject) == ({"previous": link}, "x")
+    assert page.form.find("{*}field").get("var") == "task"
+    await awaited(
+        archive.save(
+            chat, [], subject="", links={"previous": None}, form="<x xmlns='jabber:x:data' type='submit'/>"
+        )
+    )
+    page = await awaited(archive.page(chat))
+    assert (page.links, page.form, page.collection.subject, len(page)) == ({}, None, None, 1)
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-pref-reqs-04", "0136-pref-determine-03", "0136-pref-determine-16")
+async def test_preferences_are_obeyed(served, login):
+    """What the user does not want saved, or not so, is not asked for; unless it is meant."""
+    client = await login(served)
+    archive = client.plugin["xep_0136"]
+    chat = Listed.named(JULIET, START, thread="ffd7")
+    await awaited(archive.set_item(JULIET, SaveMode.FALSE))
+    with pytest.raises(NotWanted, match=JULIET):
+        await awaited(archive.save(chat, [said("x")]))
+    assert await awaited(all_of(archive.collections())) == []
+    await awaited(archive.set_session("ffd7", SaveMode.BODY))
+    assert (await awaited(archive.save(chat, [said("x")]))).items == 1
+    await awaited(archive.remove_sessions("ffd7"))
+    assert (await awaited(archive.save(chat, [said("x")], force=True))).items == 1
+    await awaited(archive.set_methods(auto=Use.FORBID, manual=Use.FORBID))
+    await awaited(archive.remove_items(JULIET))
+    with pytest.raises(NotWanted, match="forbid uploads"):
+        await awaited(archive.save(chat, [said("x")]))
+    with pytest.raises(NotWanted, match="forbid automatic archiving"):
+        await awaited(archive.set_auto(True))
+    with pytest.raises(NotWanted, match="forbid automatic archiving"):
+        await awaited(client.plugin["xep_0241"].enable())
+    assert await awaited(archive.set_auto(False)) is False
+    assert await awaited(archive.set_auto(True, force=True, lasting=True))
+
+
+@ensureDeferred
+async def test_what_another_client_prefers_is_obeyed_at_once(served, login):
+    """Preferences are asked for once; but what changes them elsewhere counts."""
+    here = await login(served)
+    there = await login(served, resource="orchard")
+    archive, chat = here.plugin["xep_0136"], Listed.named(JULIET, START)
+    await awaited(archive.save(chat, [said("x")]))
+    told = awaited(here.wait_until("archive_preferences", PATIENCE))
+    await awaited(there.plugin["xep_0136"].set_default(SaveMode.FALSE))
+    await told
+    with pytest.raises(NotWanted):
+        await awaited(archive.save(chat, [said("x")]))
+
+
+@ensureDeferred
+async def test_what_is_left_out(served, login):
+    """What its sender wanted not to be stored is not uploaded, and told."""
+    archive = (await login(served)).plugin["xep_0136"]
+    secret = said("secret", rest=("<no-store xmlns='urn:xmpp:hints'/>",))
+    saved = await awaited(archive.save(Listed.named(JULIET, START), [said("x"), secret]))
+    assert (saved.items, saved.left_out) == (1, (secret,))
+
+
+@ensureDeferred
+@pytest.mark.clause("0241-2-12")
+async def test_mixing(served, login):
+    """In clear onto what is sealed, or the other way round, is NotAcceptable, and changes nothing."""
+    client = await login(served)
+    archive, sealed = client.plugin["xep_0136"], client.plugin["xep_0241"]
+    plain, crypt = Listed.named(JULIET, START), Listed.named(JULIET, START + SECOND)
+    await awaited(archive.save(plain, [said("x")]))
+    await awaited(sealed.save(crypt, [said("x")], [LAPTOP.public()]))
+    with pytest.raises(NotAcceptable):
+        await awaited(archive.save(crypt, [said("y")]))
+    with pytest.raises(NotAcceptable):
+        await awaited(sealed.save(plain, [said("y")], [LAPTOP.public()]))
+    assert [len(await awaited(archive.page(chat))) for chat in (plain, crypt)] == [1, 1]

@@ -5,79 +5,37 @@ Requests go to the account's own archive. What they can raise is in `archive_cry
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Unpack
 from xml.etree import ElementTree
 
-from lxml import etree
-from slixmpp import JID, Callback, Iq
-from slixmpp.plugins import BasePlugin
-from slixmpp.plugins.xep_0030.stanza.info import DiscoInfo
-from slixmpp.xmlstream import ElementBase, StanzaBase, register_stanza_plugin
-from slixmpp.xmlstream.matcher import StanzaPath
+from slixmpp import Iq
+from slixmpp.xmlstream import ElementBase, register_stanza_plugin
 
-from archive_crypt.core.dialect import DIALECTS, Dialect, F, T
-from archive_crypt.core.prefstanzas import SessionRule
-from archive_crypt.core.rsm import PageInfo
+from archive_crypt.core.dialect import DIALECTS, Dialect
+from archive_crypt.core.items import ReadItem
 from archive_crypt.core.times import EARLIEST
-from archive_crypt.model import (
-    ContactModes,
-    Link,
-    LinkName,
-    Micros,
-    Modes,
-    Otr,
-    PageRequest,
-    SaveMode,
-    Use,
-)
-from archive_crypt.reader import exchange, protocol
-from archive_crypt.reader.errors import (
-    FeatureNotImplemented,
-    NotOffered,
-    NotUnderstood,
-    Refused,
-    ServiceUnavailable,
-)
+from archive_crypt.model import Micros, PageRequest, SaveMode
+from archive_crypt.reader import protocol
+from archive_crypt.reader.errors import NotUnderstood, NotWanted
 from archive_crypt.reader.protocol import ChangesPage, ChatPage, Listed, Query
-from archive_crypt.reader.xep_0136 import preferences, requests, stanza
-from archive_crypt.reader.xep_0136.dialects import PREFERRED, Dialects
+from archive_crypt.reader.xep_0136 import requests, stanza, uploads
 from archive_crypt.reader.xep_0136.paging import Paging
-from archive_crypt.reader.xep_0136.preferences import Preferences
+from archive_crypt.reader.xep_0136.uploads import PLAIN, How, Links, Saved, Style, Timed
+from archive_crypt.reader.xep_0136.wishes import Preferring
 
-Kind = Literal["get", "set"]
-Parts = tuple[str, ...]
-Build = Callable[[Dialect], ElementBase]
-
-
-class BuildPage(Protocol):
-    """What asks for a page."""
-
-    def __call__(self, dialect: Dialect, *, page: PageRequest) -> ElementBase: ...
-
-
-class Page(Protocol):
-    """What is read from its answer."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def info(self) -> PageInfo | None: ...
-
-
-P = TypeVar("P", bound=Page)
-
-_FIRST = PageRequest()
 _EVERYTHING = Query()
+_FIRST = PageRequest()
 
 
-class XEP_0136(BasePlugin):
+class XEP_0136(Preferring):
     """XEP-0136: Message Archiving.
 
     Configuration: `timeout`, seconds until an answer is waited for no longer; `list_page`,
-    `item_page`, `sealed_page`: collections, items, items of an encrypted collection asked for at once.
+    `item_page`, `sealed_page`: collections, items, items of an encrypted collection asked for at
+    once; `largest_stanza`, `most_items`: octets, and items, of one upload.
 
     Events: `archive_preferences`, with a `Preferences` of what changed; only once preferences were
     asked for on this stream, and only from the account's own server.
@@ -91,102 +49,92 @@ class XEP_0136(BasePlugin):
         "list_page": 100,
         "item_page": 50,
         "sealed_page": 5,
+        "largest_stanza": 60_000,
+        "most_items": 200,
     }
     stanza = stanza
 
-    timeout: float
-    list_page: int
     item_page: int
     sealed_page: int
+    largest_stanza: int
+    most_items: int
 
     def plugin_init(self) -> None:
-        self._accounts: dict[str, Dialects] = {}
+        super().plugin_init()
         for dialect in DIALECTS.values():
             for root in stanza.ROOTS:
                 register_stanza_plugin(Iq, stanza.in_dialect(root, dialect))
-            for root in (stanza.Preferences, stanza.ItemRemove, stanza.SessionRemove):
-                path = f"iq@type=set/{stanza.in_dialect(root, dialect).plugin_attrib}"
-                self.xmpp.register_handler(Callback(path, StanzaPath(path), self._on_push))
 
-    def plugin_end(self) -> None:
-        for dialect in DIALECTS.values():
-            for root in (stanza.Preferences, stanza.ItemRemove, stanza.SessionRemove):
-                self.xmpp.remove_handler(f"iq@type=set/{stanza.in_dialect(root, dialect).plugin_attrib}")
+    # Uploads (5)
 
-    # Preferences (3)
+    async def save(self, collection: Listed, items: Sequence[ReadItem], **how: Unpack[How]) -> Saved:
+        """Add messages and notes to a collection, in clear, in as many uploads as it takes; it is made
+        if need be, with its thread. Each item needs its time. `how`: see `uploads.How`. All
+        items are looked at before the first upload.
 
-    async def get_preferences(self) -> Preferences:
-        """All preferences. From now on changes come as `archive_preferences`."""
-        return preferences.read(await self.get(("pref",), requests.preferences))
+        :raises NotWanted: the user prefers nothing to be saved.
+        :raises NotAcceptable: it is too large, or what is there is sealed.
+        :raises ValueError: an item cannot be uploaded.
+        """
+        return await self.save_as(PLAIN, collection, items, **how)
 
-    async def set_default(
-        self, save: SaveMode = SaveMode.BODY, otr: Otr = Otr.CONCEDE, expire: int | None = None
-    ) -> None:
-        """The modes for everybody who has none; what was saved expires after `expire` seconds."""
-        await self._prefer(default=Modes(save, otr, expire))
+    async def save_as(
+        self, style: Style, collection: Listed, items: Sequence[ReadItem], **how: Unpack[How]
+    ) -> Saved:
+        """The same in a style of another standard."""
+        kept, left_out = await self._sifted(collection, items, how)
+        first = style.first(how.get("form", ""), bool(kept))
+        room = self.largest_stanza - uploads.ENVELOPE - sum(map(uploads.sent_size, first))
+        timed = uploads.timed(kept, collection.start, how.get("since"))
+        portions = list(uploads.portions(timed, style.size, room, self.most_items))
+        progress, now, count = how.get("progress"), None, 0
+        extras = how.get("subject"), how.get("links")
+        for portion in portions or [[]]:
+            write = partial(_portion, style, first, portion)
+            now = await self.upload(collection, write, *extras)
+            first, extras, count = [], (None, None), count + len(portion)
+            if progress is not None:
+                progress(count)
+        return Saved(now, count, tuple(left_out))
 
-    async def set_item(
+    async def _sifted(
+        self, collection: Listed, items: Sequence[ReadItem], how: How
+    ) -> tuple[list[ReadItem], list[ReadItem]]:
+        mode = SaveMode.MESSAGE
+        if how.get("room"):
+            uploads.check_room(collection.with_, items)
+        if not how.get("force"):
+            await self.check_wanted("manual")
+            mode = await self.wanted_mode(collection.with_, collection.thread)
+        if mode is SaveMode.FALSE:
+            raise NotWanted(
+                f"Your preferences are that nothing with {collection.with_} is saved. Change them, or say "
+                "that it is meant."
+            )
+        return uploads.sift(items, mode)
+
+    async def upload(
         self,
-        jid: JID | str,
-        save: SaveMode = SaveMode.BODY,
-        otr: Otr = Otr.CONCEDE,
-        expire: int | None = None,
-        *,
-        full: bool = False,
-        exact: bool = False,
-    ) -> None:
-        """The modes for a contact: for the bare JID, unless `full`. `exact`: for nobody else who
-        matches (a domain's users, a user's resources), in dialects that know it."""
-        address = JID(jid)
-        item = ContactModes(str(address if full else address.bare), Modes(save, otr, expire), exact)
-        await self._prefer(items=[item])
+        collection: Listed,
+        parts: Sequence[str] | Callable[[Dialect], Sequence[str]],
+        subject: str | None = None,
+        links: Links | None = None,
+    ) -> Listed | None:
+        """One ``<save/>``: `parts`, which are XML texts of items, a form, EncryptedData, EncryptedKeys, are
+        added to the collection, which is made if need be; or those that a function gives of the
+        dialect. `subject` and `links`: see `uploads.How`. The collection as it is now; None: nothing
+        is told (0.13).
 
-    async def set_methods(self, **methods: Use) -> None:
-        """What is thought of the methods `auto`, `local`, `manual`."""
-        await self._prefer(methods=methods)
-
-    async def set_session(self, thread: str, save: SaveMode, otr: Otr | None = None) -> None:
-        """The modes for a thread, until it is silent for as long as the server says. Set again, it
-        lasts longer.
-
-        :raises NotOffered: the server has no such modes (they came with 1.2).
+        :raises NotAcceptable: it is too large, or what is sealed and what is in clear would be mixed.
+        :raises ValueError: there is something in it that slixmpp cannot send.
         """
-        await self._prefer(sessions=[SessionRule(thread, save, otr)], among=(F,))
 
-    async def remove_items(self, *jids: JID | str) -> None:
-        """These contacts have no modes of their own any more.
+        def build(dialect: Dialect) -> ElementBase:
+            written = uploads.elements(dialect.namespace, parts(dialect) if callable(parts) else parts)
+            return requests.save(dialect, collection, written, subject, links or {})
 
-        :raises NotOffered: the server cannot remove any (0.13).
-        """
-        build = partial(requests.remove_items, jids=[str(jid) for jid in jids])
-        await self.ask("set", ("pref",), build, (F, T))
-
-    async def remove_sessions(self, *threads: str) -> None:
-        """These threads have no modes of their own any more.
-
-        :raises NotOffered: the server has no such modes.
-        """
-        await self.ask("set", ("pref",), partial(requests.remove_sessions, threads=threads), (F,))
-
-    async def set_auto(self, save: bool, *, lasting: bool = False) -> bool:
-        """Automatic archiving, in clear, on or off: for this stream, or `lasting` for all later ones.
-        Whether it outlives the stream, which only some dialects can."""
-        build = partial(requests.auto, save=save, lasting=lasting)
-        dialect, _ = await self.ask("set", ("auto",), build)
-        return lasting and dialect.scoped
-
-    async def _prefer(
-        self,
-        default: Modes | None = None,
-        items: Sequence[ContactModes] = (),
-        sessions: Sequence[SessionRule] = (),
-        methods: Mapping[str, Use] | None = None,
-        among: Collection[Dialect] = PREFERRED,
-    ) -> None:
-        build = partial(
-            requests.preferences, default=default, items=items, sessions=sessions, methods=methods
-        )
-        await self.ask("set", ("pref",), build, among)
+        _, answer = await self.ask("set", ("manual",), build)
+        return None if answer is None else protocol.read_saved(answer)
 
     # Collections (8, 10)
 
@@ -240,23 +188,6 @@ class XEP_0136(BasePlugin):
         build = partial(requests.retrieve, collection=collection, page=page, children=children)
         return protocol.read_chat(await self.get(("manage",), build), expected_index)
 
-    async def upload(
-        self,
-        collection: Listed,
-        parts: Sequence[ElementTree.Element] = (),
-        links: Mapping[LinkName, Link | None] | None = None,
-    ) -> Listed | None:
-        """One ``<save/>`` (5): `parts`, which are items, a form, EncryptedKeys, are added to the collection,
-        which is made if need be. Its thread, and its subject unless None, are set; an empty subject and
-        links that are None are removed. The collection as it is now; None: in 0.13 nothing is told.
-
-        :raises NotAcceptable: it is too large, or what is sealed and what is in clear would be mixed.
-        :raises ValueError: there is something in it that slixmpp cannot send.
-        """
-        build = partial(requests.save, collection=collection, parts=parts, links=links or {})
-        _, answer = await self.ask("set", ("manual",), build)
-        return None if answer is None else protocol.read_saved(answer)
-
     async def remove(self, collection: Listed) -> None:
         """Remove one collection.
 
@@ -285,93 +216,7 @@ class XEP_0136(BasePlugin):
         async for page in self.paged(("manage",), build, protocol.read_modified, after):
             yield page
 
-    # How it is asked
 
-    async def get(self, parts: Parts, build: Build) -> etree._Element:
-        """What is answered to a get; see `ask`."""
-        _, answer = await self.ask("get", parts, build)
-        if answer is None:
-            raise NotUnderstood("The server's answer is empty.")
-        return answer
-
-    async def ask(
-        self, kind: Kind, parts: Parts, build: Build, among: Collection[Dialect] = PREFERRED
-    ) -> tuple[Dialect, etree._Element | None]:
-        """A dialect that has these parts of the protocol ('pref', 'manage', 'manual', 'auto', 'encrypt'),
-        one of those `among` which it must be; and what is answered to the request that is built in it.
-
-        The server's dialects are tried from the best on, until one is understood; it is remembered.
-
-        :raises NotOffered: there is none.
-        """
-        dialects = await self._dialects()
-        refused: Refused | None = None
-        for dialect in dialects.candidates(parts, among):
-            try:
-                answer = await self._ask_in(kind, build(dialect))
-            except (ServiceUnavailable, FeatureNotImplemented) as error:
-                refused = refused or error  # that of the best dialect says most
-                continue
-            except Refused:
-                dialects.learn(parts, dialect)
-                raise
-            dialects.learn(parts, dialect)
-            return dialect, answer
-        if refused is not None:
-            raise refused
-        raise NotOffered(
-            f"{self.xmpp.boundjid.domain} offers no archive with {' and '.join(parts)} (XEP-0136, XEP-0241): "
-            "ask its operator."
-        )
-
-    async def paged(
-        self, parts: Parts, build: BuildPage, read: Callable[[etree._Element], P], after: str | None = None
-    ) -> AsyncGenerator[P, None]:
-        """The pages of a list of collections of some kind, all or those `after` an id."""
-        paging = Paging(after)
-        while True:
-            wanted = PageRequest(max=self.list_page, after=paging.after)
-            page = read(await self.get(parts, partial(build, page=wanted)))
-            yield page
-            if not paging.next(page.info, len(page)):
-                return
-
-    async def _dialects(self) -> Dialects:
-        account = self.xmpp.boundjid
-        if account.bare not in self._accounts:
-            told = [await self._features(address) for address in (account.domain, account.bare)]
-            self._accounts[account.bare] = Dialects(frozenset().union(*told))
-        return self._accounts[account.bare]
-
-    async def _features(self, address: str) -> frozenset[str]:
-        """What is announced at an address (XEP-0030): nothing, where that cannot be asked."""
-        try:
-            answer = await self._ask_in("get", DiscoInfo(), address)
-        except Refused:
-            return frozenset()
-        return frozenset() if answer is None else protocol.read_features(answer)
-
-    async def _ask_in(self, kind: Kind, request: ElementBase, to: str | None = None) -> etree._Element | None:
-        iq = self.xmpp.make_iq(itype=kind, ito=to)
-        iq.append(request)
-        return await exchange.ask(self.xmpp, iq, self.timeout)
-
-    def _on_push(self, iq: StanzaBase) -> None:
-        """The server tells of changed preferences; nobody else may."""
-        account = self.xmpp.boundjid
-        if str(iq["from"]) not in ("", account.bare, account.domain):
-            _answer_error(iq, "service-unavailable", "cancel")
-            return
-        try:
-            changed = preferences.read(exchange.tree(iq.xml)[0])
-        except NotUnderstood:
-            _answer_error(iq, "bad-request", "modify")
-            return
-        iq.reply().send()
-        self.xmpp.event("archive_preferences", changed)
-
-
-def _answer_error(iq: StanzaBase, condition: str, type_: str) -> None:
-    reply = iq.reply()
-    reply["error"]["condition"], reply["error"]["type"] = condition, type_
-    reply.send()
+def _portion(style: Style, first: Sequence[str], items: Sequence[Timed], dialect: Dialect) -> list[str]:
+    """The parts of one upload."""
+    return [*first, *style.write(dialect.namespace, items)]

@@ -12,6 +12,7 @@ from lxml import etree
 
 from archive_crypt.core import attributes
 from archive_crypt.core.dialect import DIALECTS
+from archive_crypt.core.preferences import item_for, most
 from archive_crypt.core.prefstanzas import AutoShown
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import ContactModes, Modes, Otr, SaveMode, Use
@@ -62,6 +63,21 @@ def read(element: etree._Element) -> Preferences:
         return Preferences(removed_sessions=tuple(_thread(child) for child in _named(element, "session")))
     except BadRequest as error:
         raise NotUnderstood(f"The server's answer has preferences that are none. {error}") from None
+
+
+def save_mode(wishes: Preferences, with_: str, thread: str | None) -> SaveMode:
+    """How much of what is exchanged with `with_` in `thread` its user wants saved by himself: as the
+    session says, else the item, else the default (1.3.1, section 2.5). The server's own default is
+    no wish of his: then bodies at least."""
+    for session in wishes.sessions:
+        if session.thread == thread:
+            return session.save
+    item = item_for(wishes.items, with_)
+    if item is not None:
+        return item.modes.save
+    if wishes.default is None:
+        return SaveMode.MESSAGE
+    return most(wishes.default.save, SaveMode.BODY) if wishes.unset else wishes.default.save
 
 
 def _read_all(element: etree._Element) -> Preferences:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from xml.etree import ElementTree
 
 from slixmpp.plugins.xep_0059.stanza import Set
@@ -15,6 +16,8 @@ from archive_crypt.model import ContactModes, Link, LinkName, Micros, Modes, Pag
 from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.xep_0136 import stanza
 from archive_crypt.reader.xep_0136.stanza import in_dialect
+
+_NO_LINKS: Mapping[LinkName, Link | None] = MappingProxyType({})
 
 
 def auto(dialect: Dialect, *, save: bool, lasting: bool = False) -> stanza.Auto:
@@ -81,7 +84,8 @@ def save(
     dialect: Dialect,
     collection: Listed,
     parts: Iterable[ElementTree.Element],
-    links: Mapping[LinkName, Link | None],
+    subject: str | None = None,
+    links: Mapping[LinkName, Link | None] = _NO_LINKS,
 ) -> stanza.Save:
     """``<save/>`` (5): `parts` are items, a form, EncryptedKeys, in order; links that are None go."""
     element = in_dialect(stanza.Save, dialect)()
@@ -89,8 +93,8 @@ def save(
     set_identity(chat, collection)
     if collection.thread:
         chat["thread"] = collection.thread
-    if collection.subject is not None:
-        chat.xml.set("subject", collection.subject)  # an empty one removes it, and slixmpp would not write it
+    if subject is not None:
+        chat.xml.set("subject", subject)  # an empty one removes it, and slixmpp would not write it
     for name, link in links.items():
         pointer = in_dialect(stanza.Previous if name == "previous" else stanza.Next, dialect)()
         if link is not None:

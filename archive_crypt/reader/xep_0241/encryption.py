@@ -5,9 +5,9 @@ What requests can raise is in `archive_crypt.reader.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, Unpack, cast
 
 from lxml import etree
 from slixmpp import Iq
@@ -15,15 +15,19 @@ from slixmpp.plugins import BasePlugin
 from slixmpp.xmlstream import register_stanza_plugin
 
 from archive_crypt.core.dialect import DIALECTS
+from archive_crypt.core.items import ReadItem
+from archive_crypt.crypto.envelope import AES256_GCM, RSA_OAEP
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.model import Micros, PageRequest
+from archive_crypt.model import EncryptedKey, Micros, PageRequest
 from archive_crypt.reader import protocol
-from archive_crypt.reader.errors import BadRequest, FeatureNotImplemented, NotUnderstood
+from archive_crypt.reader.errors import BadRequest, FeatureNotImplemented, NotUnderstood, NotWanted
 from archive_crypt.reader.protocol import ChatPage, Listed
 from archive_crypt.reader.xep_0136 import XEP_0136
 from archive_crypt.reader.xep_0136.paging import Paging
 from archive_crypt.reader.xep_0136.stanza import in_dialect
+from archive_crypt.reader.xep_0136.uploads import How, Saved
 from archive_crypt.reader.xep_0241 import requests, stanza
+from archive_crypt.reader.xep_0241.sealing import Sealer, write_key
 
 
 class Wanted(Protocol):
@@ -51,18 +55,62 @@ class XEP_0241(BasePlugin):
             for root in stanza.ROOTS:
                 register_stanza_plugin(Iq, in_dialect(root, dialect))
 
-    async def enable(self, keys: Sequence[PublicKey] = (), *, lasting: bool = False) -> bool:
+    async def enable(
+        self, keys: Sequence[PublicKey] = (), *, lasting: bool = False, force: bool = False
+    ) -> bool:
         """Turn automatic archiving on, encrypted for these keys and those the account publishes
         (XEP-0189): for this stream, or `lasting` for all later ones. Whether it outlives the
         stream, which only some dialects can.
 
+        :raises NotWanted: the user forbids automatic archiving; unless it is `force`.
         :raises NotOffered: the server does not encrypt.
         :raises NotAcceptable: no key can be used, or there is none.
         :raises FeatureNotImplemented: the same in 0.13; or the server does not encrypt after all.
         """
+        if not force:
+            await self._archive.check_wanted("auto")
         build = partial(requests.auto, keys=keys, lasting=lasting)
         dialect, _ = await self._archive.ask("set", ("auto", "encrypt"), build)
         return lasting and dialect.scoped
+
+    async def save(
+        self,
+        collection: Listed,
+        items: Sequence[ReadItem],
+        keys: Sequence[PublicKey],
+        *,
+        confirm: Callable[[str], bool] = lambda subject: False,
+        algorithm: str = AES256_GCM,
+        wrapping: str = RSA_OAEP,
+        **how: Unpack[How],
+    ) -> Saved:
+        """As `XEP_0136.save`, sealed for these public keys, each of which must be known to be the
+        user's own: that it is published proves nothing. The items of each upload are sealed as one,
+        all under one data key; of a form, what it holds is sealed. A subject stays readable for the
+        server: it is sent only if `confirm`, which is asked with it, says so. `algorithm` and
+        `wrapping`: URIs of `archive_crypt.crypto.envelope`, for readers that know none of today's.
+
+        :raises NotWanted: the user prefers nothing to be saved, or the subject was not confirmed.
+        :raises NotAcceptable: it is too large, or what is there is in clear.
+        :raises ValueError: an item cannot be uploaded, or there is no key.
+        :raises UnusableKey: a key is not fit for `wrapping`.
+        """
+        subject = how.get("subject")
+        if subject and not confirm(subject):
+            raise NotWanted(
+                "The subject of an encrypted collection can be read by the server: leave it out, or "
+                "confirm it."
+            )
+        with Sealer(keys, algorithm, wrapping) as sealer:
+            return await self._archive.save_as(sealer, collection, items, **how)
+
+    async def save_keys(self, collection: Listed, keys: Sequence[EncryptedKey]) -> Listed | None:
+        """Add EncryptedKeys to a collection, one upload: data keys of it that were wrapped for another public
+        key (6). The collection as it is now; None: nothing is told (0.13).
+
+        :raises NotAcceptable: what is there is in clear.
+        """
+        return await self._archive.upload(collection, [write_key(key) for key in keys])
 
     async def pages(self, collection: Listed, wanted: Wanted) -> AsyncGenerator[ChatPage, None]:
         """All pages of a collection, first to last, with the EncryptedKeys that are wanted; see `page`.

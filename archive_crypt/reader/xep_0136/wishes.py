@@ -1,0 +1,183 @@
+"""Preferences: asked for, set, told of by the server; and obeyed (XEP-0136 2.1, 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+
+from slixmpp import JID, Callback
+from slixmpp.xmlstream import StanzaBase
+from slixmpp.xmlstream.matcher import StanzaPath
+
+from archive_crypt.core.dialect import DIALECTS, Dialect, F, T
+from archive_crypt.core.prefstanzas import SessionRule
+from archive_crypt.model import ContactModes, Modes, Otr, SaveMode, Use
+from archive_crypt.reader import exchange
+from archive_crypt.reader.errors import (
+    FeatureNotImplemented,
+    NotOffered,
+    NotUnderstood,
+    NotWanted,
+    ServiceUnavailable,
+)
+from archive_crypt.reader.xep_0136 import preferences, requests, stanza
+from archive_crypt.reader.xep_0136.dialects import PREFERRED
+from archive_crypt.reader.xep_0136.negotiation import Negotiating
+from archive_crypt.reader.xep_0136.preferences import Preferences
+
+_TOLD_BY = (stanza.Preferences, stanza.ItemRemove, stanza.SessionRemove)
+
+
+class Preferring(Negotiating):
+    """A plugin that knows what its user prefers."""
+
+    def plugin_init(self) -> None:
+        super().plugin_init()
+        #: As of now, as the server tells of each change; None: not asked for on this stream.
+        self._known: Preferences | None = None
+        for path in _paths():
+            self.xmpp.register_handler(Callback(path, StanzaPath(path), self._on_push))
+
+    def plugin_end(self) -> None:
+        for path in _paths():
+            self.xmpp.remove_handler(path)
+
+    def session_bind(self, jid: JID) -> None:
+        self._known = None
+
+    async def get_preferences(self) -> Preferences:
+        """All preferences. From now on changes come as `archive_preferences`."""
+        self._known = preferences.read(await self.get(("pref",), requests.preferences))
+        return self._known
+
+    async def set_default(
+        self, save: SaveMode = SaveMode.BODY, otr: Otr = Otr.CONCEDE, expire: int | None = None
+    ) -> None:
+        """The modes for everybody who has none; what was saved expires after `expire` seconds."""
+        await self._prefer(default=Modes(save, otr, expire))
+
+    async def set_item(
+        self,
+        jid: JID | str,
+        save: SaveMode = SaveMode.BODY,
+        otr: Otr = Otr.CONCEDE,
+        expire: int | None = None,
+        *,
+        full: bool = False,
+        exact: bool = False,
+    ) -> None:
+        """The modes for a contact: for the bare JID, unless `full`. `exact`: for nobody else who
+        matches (a domain's users, a user's resources), in dialects that know it."""
+        address = JID(jid)
+        item = ContactModes(str(address if full else address.bare), Modes(save, otr, expire), exact)
+        await self._prefer(items=[item])
+
+    async def set_methods(self, **methods: Use) -> None:
+        """What is thought of the methods `auto`, `local`, `manual`."""
+        await self._prefer(methods=methods)
+
+    async def set_session(self, thread: str, save: SaveMode, otr: Otr | None = None) -> None:
+        """The modes for a thread, until it is silent for as long as the server says. Set again, it
+        lasts longer.
+
+        :raises NotOffered: the server has no such modes (they came with 1.2).
+        """
+        await self._prefer(sessions=[SessionRule(thread, save, otr)], among=(F,))
+
+    async def remove_items(self, *jids: JID | str) -> None:
+        """These contacts have no modes of their own any more.
+
+        :raises NotOffered: the server cannot remove any (0.13).
+        """
+        self._known = None
+        build = partial(requests.remove_items, jids=[str(jid) for jid in jids])
+        await self.ask("set", ("pref",), build, (F, T))
+
+    async def remove_sessions(self, *threads: str) -> None:
+        """These threads have no modes of their own any more.
+
+        :raises NotOffered: the server has no such modes.
+        """
+        self._known = None
+        await self.ask("set", ("pref",), partial(requests.remove_sessions, threads=threads), (F,))
+
+    async def set_auto(self, save: bool, *, lasting: bool = False, force: bool = False) -> bool:
+        """Automatic archiving, in clear, on or off: for this stream, or `lasting` for all later ones.
+        Whether it outlives the stream, which only some dialects can.
+
+        :raises NotWanted: the user forbids it; unless it is `force`.
+        :raises NotAllowed: the operator decided that it is on (FeatureNotImplemented in 0.13).
+        """
+        if save and not force:
+            await self.check_wanted("auto")
+        build = partial(requests.auto, save=save, lasting=lasting)
+        dialect, _ = await self.ask("set", ("auto",), build)
+        return lasting and dialect.scoped
+
+    async def _prefer(
+        self,
+        default: Modes | None = None,
+        items: Sequence[ContactModes] = (),
+        sessions: Sequence[SessionRule] = (),
+        methods: Mapping[str, Use] | None = None,
+        among: Collection[Dialect] = PREFERRED,
+    ) -> None:
+        self._known = None
+        build = partial(
+            requests.preferences, default=default, items=items, sessions=sessions, methods=methods
+        )
+        await self.ask("set", ("pref",), build, among)
+
+    async def check_wanted(self, method: str) -> None:
+        """Nothing, if the user does not forbid this method of archiving ('auto', 'local', 'manual').
+
+        :raises NotWanted: he does.
+        """
+        wishes = await self._wishes()
+        if wishes is not None and wishes.methods.get(method) is Use.FORBID:
+            raise NotWanted(
+                f"Your preferences forbid {_METHODS[method]}. Change them, or say that it is meant."
+            )
+
+    async def wanted_mode(self, with_: str, thread: str | None = None) -> SaveMode:
+        """How much of what is exchanged with somebody, in a thread, the user wants saved: whole
+        messages, where he does not say and the server has no preferences."""
+        wishes = await self._wishes()
+        return SaveMode.MESSAGE if wishes is None else preferences.save_mode(wishes, with_, thread)
+
+    async def _wishes(self) -> Preferences | None:
+        """The preferences there are; None: none can be stored here."""
+        try:
+            return self._known or await self.get_preferences()
+        except (NotOffered, FeatureNotImplemented, ServiceUnavailable):
+            return None
+
+    def _on_push(self, iq: StanzaBase) -> None:
+        """The server tells of changed preferences; nobody else may."""
+        account = self.xmpp.boundjid
+        if str(iq["from"]) not in ("", account.bare, account.domain):
+            _answer_error(iq, "service-unavailable", "cancel")
+            return
+        try:
+            changed = preferences.read(exchange.tree(iq.xml)[0])
+        except NotUnderstood:
+            _answer_error(iq, "bad-request", "modify")
+            return
+        iq.reply().send()
+        self._known = None
+        self.xmpp.event("archive_preferences", changed)
+
+
+_METHODS = {"auto": "automatic archiving", "local": "local archiving", "manual": "uploads to the archive"}
+
+
+def _paths() -> list[str]:
+    """What matches the iqs that tell of changes."""
+    classes = [stanza.in_dialect(root, dialect) for root in _TOLD_BY for dialect in DIALECTS.values()]
+    return [f"iq@type=set/{element.plugin_attrib}" for element in classes]
+
+
+def _answer_error(iq: StanzaBase, condition: str, type_: str) -> None:
+    reply = iq.reply()
+    reply["error"]["condition"], reply["error"]["type"] = condition, type_
+    reply.send()
