@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InternalError, InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP, AsymmetricPadding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.hashes import SHA1, SHA224, SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -30,8 +33,9 @@ from archive_crypt.crypto.envelope import (
     AES256_GCM,
     BLOCK_SIZE,
     NONCE_SIZE,
+    RSA_OAEP,
+    RSA_OAEP_MGF1P,
     WRAP_ALGORITHMS,
-    key_size,
 )
 from archive_crypt.crypto.publickeys import MAXIMUM_BITS, MINIMUM_BITS, PublicKey
 from archive_crypt.errors import ArchiveError
@@ -101,8 +105,15 @@ def dump(key: PrivateKey, passphrase: bytes | None) -> bytes:
     return keyfile.encrypt(clear, passphrase)
 
 
-def unwrap(private_key: PrivateKey, algorithm: str, wrapped: bytes) -> bytes:
-    """The data key in an EncryptedKey's CipherValue; of `algorithm` as `envelope` writes it.
+def unwrap(
+    private_key: PrivateKey,
+    algorithm: str,
+    wrapped: bytes,
+    oaep: tuple[str | None, str | None] | None = None,
+) -> bytes:
+    """The data key in an EncryptedKey's CipherValue. `oaep`: what its EncryptionMethod says of DigestMethod
+    and MGF, where one that is None is SHA-1 (XML Encryption 1.1, 5.5.2); without it, `algorithm` is as
+    `envelope` writes it.
 
     With rsa-1_5 a wrong CipherValue yields a wrong key and no error (OpenSSL's implicit
     rejection); `open_sealed` refuses that key.
@@ -110,7 +121,7 @@ def unwrap(private_key: PrivateKey, algorithm: str, wrapped: bytes) -> bytes:
     :raises CannotOpen: for every reason alike.
     """
     try:
-        return private_key.rsa.decrypt(wrapped, WRAP_ALGORITHMS[algorithm])
+        return private_key.rsa.decrypt(wrapped, _padding(algorithm, oaep))
     except _FAILURES:
         raise CannotOpen from None
 
@@ -121,11 +132,21 @@ def open_sealed(algorithm: str, data_key: bytes, sealed: bytes) -> bytes:
     :raises CannotOpen: for every reason alike.
     """
     try:
-        if len(data_key) != key_size(algorithm):
+        size, open_ = _OPEN[algorithm]
+        if len(data_key) != size:
             raise CannotOpen
-        return _OPEN[algorithm](data_key, sealed)
+        return open_(data_key, sealed)
     except _FAILURES:
         raise CannotOpen from None
+
+
+def _padding(algorithm: str, oaep: tuple[str | None, str | None] | None) -> AsymmetricPadding:
+    if oaep is None or algorithm not in (RSA_OAEP, RSA_OAEP_MGF1P):
+        return WRAP_ALGORITHMS[algorithm]
+    digest, mgf = oaep
+    if algorithm == RSA_OAEP_MGF1P:
+        mgf = None  # its name says SHA-1
+    return OAEP(MGF1(_HASHES[mgf]()), _HASHES[digest](), None)
 
 
 def _open_gcm(key: bytes, sealed: bytes) -> bytes:
@@ -133,18 +154,48 @@ def _open_gcm(key: bytes, sealed: bytes) -> bytes:
 
 
 def _open_cbc(key: bytes, sealed: bytes) -> bytes:
-    decryptor = Cipher(AES(key), CBC(sealed[:BLOCK_SIZE])).decryptor()
-    padded = decryptor.update(sealed[BLOCK_SIZE:]) + decryptor.finalize()
-    if not padded or not 1 <= padded[-1] <= BLOCK_SIZE:
+    return _open_blocks(AES(key), BLOCK_SIZE, sealed)
+
+
+def _open_3des(key: bytes, sealed: bytes) -> bytes:
+    return _open_blocks(TripleDES(key), TripleDES.block_size // 8, sealed)
+
+
+def _open_blocks(cipher: AES | TripleDES, size: int, sealed: bytes) -> bytes:
+    decryptor = Cipher(cipher, CBC(sealed[:size])).decryptor()
+    padded = decryptor.update(sealed[size:]) + decryptor.finalize()
+    if not padded or not 1 <= padded[-1] <= size:
         raise CannotOpen
     return padded[: -padded[-1]]
 
 
-_OPEN: dict[str, Callable[[bytes, bytes], bytes]] = {
-    AES256_GCM: _open_gcm,
-    AES128_GCM: _open_gcm,
-    AES256_CBC: _open_cbc,
-    AES128_CBC: _open_cbc,
+#: What `envelope` seals with, and what only others do: octets of a key, and what opens.
+_OPEN: dict[str, tuple[int, Callable[[bytes, bytes], bytes]]] = {
+    AES256_GCM: (32, _open_gcm),
+    AES128_GCM: (16, _open_gcm),
+    "http://www.w3.org/2009/xmlenc11#aes192-gcm": (24, _open_gcm),
+    AES256_CBC: (32, _open_cbc),
+    AES128_CBC: (16, _open_cbc),
+    "http://www.w3.org/2001/04/xmlenc#aes192-cbc": (24, _open_cbc),
+    "http://www.w3.org/2001/04/xmlenc#tripledes-cbc": (24, _open_3des),
+}
+
+#: Those of them that show whether anybody altered the ciphertext.
+AUTHENTICATED = frozenset(algorithm for algorithm, (_, open_) in _OPEN.items() if open_ is _open_gcm)
+
+#: The hash functions that XML Signature and XML Encryption name, for OAEP and for its MGF1.
+_HASHES: dict[str | None, type[HashAlgorithm]] = {
+    None: SHA1,
+    "http://www.w3.org/2000/09/xmldsig#sha1": SHA1,
+    "http://www.w3.org/2001/04/xmldsig-more#sha224": SHA224,
+    "http://www.w3.org/2001/04/xmlenc#sha256": SHA256,
+    "http://www.w3.org/2001/04/xmldsig-more#sha384": SHA384,
+    "http://www.w3.org/2001/04/xmlenc#sha512": SHA512,
+    "http://www.w3.org/2009/xmlenc11#mgf1sha1": SHA1,
+    "http://www.w3.org/2009/xmlenc11#mgf1sha224": SHA224,
+    "http://www.w3.org/2009/xmlenc11#mgf1sha256": SHA256,
+    "http://www.w3.org/2009/xmlenc11#mgf1sha384": SHA384,
+    "http://www.w3.org/2009/xmlenc11#mgf1sha512": SHA512,
 }
 
 #: All that can go wrong becomes one error with one text: a bad padding told apart from a bad

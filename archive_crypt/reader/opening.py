@@ -10,20 +10,20 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from archive_crypt.core import items, times, xmlenc
+from archive_crypt.core import items, xmlenc
 from archive_crypt.core.dialect import F
 from archive_crypt.core.items import ReadItem
 from archive_crypt.core.xmlenc import ReadData, ReadKey
 from archive_crypt.crypto import opening
-from archive_crypt.crypto.envelope import AES128_GCM, AES256_GCM, RSA_1_5
+from archive_crypt.crypto.envelope import RSA_1_5
 from archive_crypt.crypto.opening import CannotOpen, PrivateKey
 from archive_crypt.errors import BadRequest, UnusableKey
-from archive_crypt.model import SECOND, Micros
+from archive_crypt.model import Micros
 from archive_crypt.reader.checking import Expectation, Finding, Verdict, judge
+from archive_crypt.reader.clock import Clock
 from archive_crypt.reader.protocol import ChatPage, Listed, is_sealed, parse
 
 _DATA_FORM = "jabber:x:data"
-_AUTHENTICATED = (AES128_GCM, AES256_GCM)
 
 
 class NoKeyForIt(CannotOpen):
@@ -52,14 +52,16 @@ class Book:
     """What was read so far of an archive, which is needed to judge what comes next.
 
     Collections are read one after another: `begin` one, `read` its pages in order, `end` it.
+    `secs_from_start`: see `Clock`.
     """
 
-    def __init__(self, private_keys: Sequence[PrivateKey]) -> None:
+    def __init__(self, private_keys: Sequence[PrivateKey], *, secs_from_start: bool = False) -> None:
         self._private_keys = [(_name(key), key) for key in private_keys]
         self._expected = Expectation()
         self._data_keys = _DataKeys(self._private_keys)
         self._place = 0
-        self._time: Micros = 0
+        self._from_start = secs_from_start
+        self._clock = Clock(0)
         self._crypt = False
 
     @property
@@ -71,7 +73,8 @@ class Book:
         """A collection is read now, from its item at `place` on."""
         self._expected = self._expected.begin(collection.with_, collection.start, place)
         self._data_keys = _DataKeys(self._private_keys)
-        self._place, self._time, self._crypt = place, collection.start, collection.crypt
+        self._clock = Clock(collection.start, from_start=self._from_start)
+        self._place, self._crypt = place, collection.crypt
 
     def lacks_keys(self, page: ChatPage) -> bool:
         """Whether an item came without any EncryptedKey: if only those of our fingerprints were
@@ -84,6 +87,7 @@ class Book:
     def read(self, page: ChatPage) -> list[Entry]:
         """The messages of the next page."""
         self._data_keys.learn(_read_keys(page))
+        self._clock.turn(page.index)
         self._crypt = self._crypt or page.collection.crypt or any(map(is_sealed, page.parts))
         return [entry for part in page.parts for entry in self._read_part(part)]
 
@@ -146,18 +150,12 @@ class Book:
         if item.bound is not None:
             key_name = data.key_names[0] if len(data.key_names) == 1 else None
             verdict, self._expected = judge(self._expected, key_name, item.bound)
-        if data.algorithm in _AUTHENTICATED:
+        if data.algorithm in opening.AUTHENTICATED:
             return verdict
         return replace(verdict, findings=(*verdict.findings, Finding.ALTERABLE))
 
     def _entry(self, sealed: bool, item: ReadItem, verdict: Verdict) -> Entry:
-        at = item.at
-        if at is None and item.secs is not None:
-            at = self._time + item.secs * SECOND  # since the message before it (XEP-0136 5.2)
-        if at is not None and not times.EARLIEST <= at <= times.LATEST:
-            at = None
-        self._time = self._time if at is None else at
-        return Entry(self._place, sealed, item, at, verdict.findings, verdict.missing)
+        return Entry(self._place, sealed, item, self._clock.at(item), verdict.findings, verdict.missing)
 
     def _unread(self, sealed: bool, *findings: Finding) -> Entry:
         return Entry(self._place, sealed, None, None, findings)
@@ -196,7 +194,8 @@ class _DataKeys:
             for name, private_key in self._private_keys:
                 ours = ours or name in wrapped.recipients
                 try:
-                    data_key = opening.unwrap(private_key, wrapped.algorithm, wrapped.cipher)
+                    oaep = wrapped.digest, wrapped.mgf
+                    data_key = opening.unwrap(private_key, wrapped.algorithm, wrapped.cipher, oaep)
                     # With rsa-1_5 anybody's EncryptedKey gives some key, if a useless one.
                     ours = ours or wrapped.algorithm != RSA_1_5
                     plaintext = opening.open_sealed(data.algorithm, data_key, data.cipher)
