@@ -26,6 +26,7 @@ def parsed(stanza, kind):
 
 
 @every_dialect
+@pytest.mark.clause("0136-ns-01", "0136-auto-toggle-11", "0136f-auto-01", "0241-11-01")
 def test_auto(dialect):
     """Archiving is turned on and off, encrypted for the keys given; it lasts where it can."""
     auto = parsed(sealed.auto(dialect, [LAPTOP.public(), PHONE.public()], lasting=True), "set")
@@ -36,6 +37,7 @@ def test_auto(dialect):
 
 
 @every_dialect
+@pytest.mark.clause("0136f-list-01", "0136f-remove-01")
 def test_queries(dialect):
     """Which collections are meant is said whole, and the page of them that is wanted."""
     listed = parsed(plain.listing(dialect, Query("a@b/'\"", 0, 1000, exact=True), PAGE), "get")
@@ -49,8 +51,13 @@ def test_queries(dialect):
 
 
 @every_dialect
+@pytest.mark.clause(
+    "0136-manage-retrieve-01", "0136f-retrieve-01", "0136f-with-01", "0136-manual-collection-03"
+)
 def test_one_collection(dialect):
-    """A collection is named by contact and start, and public keys by their names."""
+    """A collection is named exactly, by contact and start, and public keys by their names."""
+    assert "exactmatch" not in str(plain.retrieve(dialect, JULIET, PAGE))
+    assert Listed.named(JULIET.with_, JULIET.start) == JULIET
     retrieve = parsed(plain.retrieve(dialect, JULIET, PAGE, [key_name("<&>")]), "get")
     assert (retrieve.with_, retrieve.start, retrieve.key_names) == (JULIET.with_, JULIET.start, ("<&>",))
     assert retrieve.page == PAGE
@@ -92,6 +99,7 @@ def test_modified(dialect):
 
 
 @every_dialect
+@pytest.mark.clause("0136f-default-01", "0136f-session-01", "0136f-session-04")
 def test_preferences(dialect):
     """All that can be preferred is said, as far as the dialect knows it."""
     modes = Modes(SaveMode.BODY, Otr.PREFER, 3600)
@@ -109,11 +117,13 @@ def test_preferences(dialect):
     assert dict(prefer.methods) == {"auto": Use.FORBID, "local": Use.PREFER}
     if dialect is not V:
         assert parsed(plain.remove_items(dialect, ["a@b", "c"]), "set").items == ("a@b", "c")
+    assert "timeout" not in str(request)  # how long a session lasts is the server's to say
     if dialect is F:
         assert parsed(plain.remove_sessions(dialect, ["ffd7"]), "set").sessions == ("ffd7",)
 
 
 @every_dialect
+@pytest.mark.clause("0136-impl-link-03", "0136f-subject-01", "0136f-collections-thread-04")
 def test_save(dialect):
     """Links are set or removed, a subject is set or emptied, and the thread is kept."""
     start = "2026-11-20T10:00:00Z"

@@ -62,7 +62,11 @@ texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_character
 
 
 @pytest.mark.clause(
-    "0136-manual-collection-11", "0136-manual-collection-12", "0136-impl-muc-03", "0136f-muc-01"
+    "0136-manual-collection-11",
+    "0136-manual-collection-12",
+    "0136-impl-muc-03",
+    "0136f-muc-01",
+    "0136f-note-01",
 )
 @given(
     kind=st.sampled_from(["to", "from", "note"]),
@@ -105,7 +109,12 @@ def test_who_sent_it_wanted_it_not_stored(rest):
 
 
 @pytest.mark.clause(
-    "0136-manual-collection-15", "0136-manual-collection-16", "0136-pref-determine-08", "D374-08"
+    "0136-pref-determine-04",
+    "0136-pref-determine-05",
+    "0136-manual-collection-15",
+    "0136-manual-collection-16",
+    "0136-pref-determine-08",
+    "D374-08",
 )
 def test_what_the_mode_keeps():
     """Bodies only, or all there is; an OpenPGP payload always; and nothing that is empty."""
@@ -169,7 +178,11 @@ def test_attributes_that_slixmpp_would_drop():
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=["V", "T", "F"])
 @pytest.mark.clause(
-    "0136-manual-upload-01", "0136-impl-link-02", "0136-impl-form-01", "0136-manual-collection-05"
+    "0136-manual-upload-01",
+    "0136-impl-link-02",
+    "0136-impl-form-01",
+    "0136-impl-form-02",
+    "0136-manual-collection-05",
 )
 def test_the_server_reads_it(dialect):
     """What is uploaded is what the server takes it for."""

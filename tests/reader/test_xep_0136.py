@@ -1,14 +1,17 @@
 """The plugin for XEP-0136: a slixmpp client over TLS, a real server, a real archive."""
 
 import asyncio
+import time
+import types
 
 import pytest
+from lxml import etree
 from pytest_twisted import ensureDeferred
 from twisted.words.protocols.jabber.error import StanzaError
 
 from archive_crypt.core.dialect import F, T, V, features
 from archive_crypt.core.items import ReadItem
-from archive_crypt.model import SECOND, ContactModes, Link, Modes, Otr, PageRequest, SaveMode, Use
+from archive_crypt.model import SECOND, Automatic, ContactModes, Link, Modes, Otr, PageRequest, SaveMode, Use
 from archive_crypt.reader.errors import (
     FeatureNotImplemented,
     Forbidden,
@@ -29,7 +32,7 @@ from tests.reader.conftest import DOMAIN, PATIENCE, awaited
 from tests.reader.scripted import SILENCE, Scripted, speaks
 
 JULIET = f"juliet@{DOMAIN}"
-START = MORNING * SECOND
+START, HOUR = MORNING * SECOND, 3600 * SECOND
 EVERYTHING = ("auto", "encrypt", "manage", "manual", "pref")
 
 
@@ -81,6 +84,47 @@ async def test_preferences(served, login):
 
 
 @ensureDeferred
+@pytest.mark.clause("0136-pref-determine-13")
+async def test_off_the_record_is_not_saved(scripted):
+    """Nobody is asked to save what is always to be off the record."""
+    archive, heard = await scripted(speaks(F))
+    for preferred in (archive.set_default(otr=Otr.REQUIRE), archive.set_item(JULIET, otr=Otr.REQUIRE)):
+        with pytest.raises(ValueError, match="save='false'"):
+            await awaited(preferred)
+    assert heard == []
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-auto-toggle-07", "0136f-auto-02", "0136f-auto-03", "0136f-auto-04", "0136f-auto-05")
+async def test_auto(served, login):
+    """Archiving goes on and off at any time, for a stream or for good."""
+    here = (await login(served)).plugin["xep_0136"]
+    there = (await login(served, resource="orchard")).plugin["xep_0136"]
+
+    async def is_on(archive):
+        return (await awaited(archive.get_preferences())).auto.save
+
+    assert await awaited(here.set_auto(True)) is False
+    assert [await is_on(archive) for archive in (here, there)] == [True, False]
+    assert await awaited(here.set_auto(True, lasting=True)) is True
+    later = (await login(served, resource="tomb")).plugin["xep_0136"]
+    assert await is_on(later)
+    await awaited(later.set_auto(False))
+    assert [await is_on(archive) for archive in (here, later)] == [True, False]
+
+
+@ensureDeferred
+@pytest.mark.clause("0136f-otr-02")
+async def test_whether_it_can_be_stopped(serve, login):
+    """Where the operator wants all recorded, turning it off is refused, and that can be asked."""
+    for automatic, can in ((Automatic.ALLOWED, True), (Automatic.REQUIRED_BODY, False)):
+        archive = (await login(serve(automatic=automatic))).plugin["xep_0136"]
+        assert await awaited(archive.can_stop_auto()) is can
+    with pytest.raises(NotAllowed):
+        await awaited(archive.set_auto(False))
+
+
+@ensureDeferred
 @pytest.mark.clause("0136-pref-contact-02")
 async def test_items_are_for_bare_jids(served, login):
     """A contact's modes are for all its resources, unless one is meant."""
@@ -106,10 +150,14 @@ async def test_pushes(served, login):
     answer = await awaited(asyncio.wait({fake.send()}))
     (error,) = [task.exception() for task in answer[0]]
     assert error.condition == "service-unavailable"
+    replies = []
+    here.add_filter("out", lambda stanza: replies.append(stanza["type"]) or stanza)
     told = awaited(here.wait_until("archive_preferences", PATIENCE))
     await awaited(there.plugin["xep_0136"].set_item(JULIET, SaveMode.FALSE))
     changed = await told
-    assert heard == [changed]
+    await awaited(here.plugin["xep_0136"].set_methods(auto=Use.CONCEDE))  # sent after what was answered
+    assert "result" in replies
+    assert heard[0] is changed
     assert changed.items == (ContactModes(JULIET, Modes(SaveMode.FALSE, Otr.CONCEDE)),)
     told = awaited(here.wait_until("archive_preferences", PATIENCE))
     await awaited(there.plugin["xep_0136"].remove_items(JULIET))
@@ -136,6 +184,68 @@ async def test_collections_and_pages(served, login):
     before = await awaited(archive.page(found[0], PageRequest(max=1, before=last.info.first)))
     assert before.index == 2
     assert await awaited(all_of(archive.collections(Query("nurse@capulet.lit")))) == []
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-manage-02", "0136-manage-retrieve-01", "rsm-07")
+async def test_any_page(served, login):
+    """A page is had by its place, before or after another, from the end; and how many there are, alone."""
+    await served.record(*"0123456", keys=())
+    archive = (await login(served)).plugin["xep_0136"]
+    (chat,) = await awaited(all_of(archive.collections()))
+
+    async def page(**wanted):
+        shown = await awaited(archive.page(chat, PageRequest(**wanted)))
+        return shown.index, len(shown), shown.info
+
+    assert (await page(max=3))[:2] == (0, 3)
+    *_, info = await page(index=2, max=2)
+    assert (info.index, info.count) == (2, 7)
+    assert (await page(after=info.last, max=2))[:2] == (4, 2)
+    assert (await page(before=info.first, max=2))[:2] == (0, 2)
+    assert (await page(before="", max=2))[:2] == (5, 2)
+    _, length, info = await page(max=0)
+    assert (length, info.count) == (0, 7)
+
+
+@ensureDeferred
+@pytest.mark.clause(
+    "0136-manage-list-01", "0136-manage-list-02", "0136-manage-remove-03", "0136f-list-01", "0136f-remove-01"
+)
+async def test_which_collections(served, login):
+    """By contact, who may be anybody at a domain or one alone, and by time; to list or to remove."""
+    for hour, contact in enumerate(["capulet.lit", "nurse@capulet.lit", "nurse@capulet.lit/x", JULIET]):
+        await served.record("x", keys=(), to=contact, at=MORNING + 3600 * hour)
+    archive = (await login(served)).plugin["xep_0136"]
+
+    async def found(*query, **how):
+        return [one.with_ for one in await awaited(all_of(archive.collections(Query(*query, **how))))]
+
+    every = await found()
+    assert await found("capulet.lit") == every[:3]
+    assert await found("nurse@capulet.lit") == every[1:3]
+    assert await found("capulet.lit", exact=True) == every[:1]
+    assert await found(None, START + 3600 * SECOND, START + 3 * 3600 * SECOND) == every[1:3]
+    await awaited(archive.remove_matching(Query("capulet.lit", exact=True)))
+    assert await found() == every[1:]
+    await awaited(archive.remove_matching(Query("capulet.lit")))
+    assert await found() == every[3:]
+    with pytest.raises(NotFound):
+        await awaited(archive.remove_matching(Query(), recording=True))
+
+
+@ensureDeferred
+async def test_what_is_meant_exactly(scripted):
+    """Where one JID alone cannot be meant, more than that is neither listed nor removed nor preferred."""
+    archive, heard = await scripted(speaks(V), features(EVERYTHING)[:6])
+    for asked in (
+        all_of(archive.collections(Query("capulet.lit", exact=True))),
+        archive.remove_matching(Query("capulet.lit", exact=True)),
+        archive.set_item("capulet.lit", exact=True),
+    ):
+        with pytest.raises(NotOffered):
+            await awaited(asked)
+    assert heard == []
 
 
 @ensureDeferred
@@ -318,6 +428,46 @@ async def test_save(served, login):
     assert [entry.item.bodies[0][1] for entry in entries] == [*texts, note.bodies[0][1]]
     assert [entry.at for entry in entries] == [*(one.at for one in items), note.at]
     assert [entry.item.kind for entry in entries][-2:] == ["to", "note"]
+
+
+@ensureDeferred
+@pytest.mark.clause(
+    "0136-impl-bandwidth-01",
+    "0136-manual-collection-01",
+    "0136-manual-collection-07",
+    "0136-manual-collection-08",
+    "0136-manual-collection-10",
+)
+async def test_what_makes_a_collection(served, login):
+    """Contact and start are a collection, whatever its thread; a finished conversation is one upload, in
+    which each note is by itself."""
+    client = await login(served)
+    archive, sent = client.plugin["xep_0136"], []
+    client.add_filter("out", lambda stanza: sent.append(str(stanza)) or stanza)
+    items = [said(str(second), second * SECOND, "note" if second > 17 else "to") for second in range(20)]
+    first, second = (Listed.named(JULIET, START + hour, thread="ffd7 x") for hour in range(2))
+    for chat in (first, second):
+        await awaited(archive.save(chat, items))
+    await awaited(archive.save(Listed.named(JULIET, START), [said("more", HOUR)], since=items[17].at))
+    assert [text.count("<save") for text in sent if "<save" in text] == [1, 1, 1]
+    assert sent[-1].count("<note") == 0
+    assert "thread" not in sent[-1]
+    listed = await awaited(all_of(archive.collections()))
+    assert [(one.start, one.thread) for one in listed] == [(START, "ffd7 x"), (START + 1, "ffd7 x")]
+    pages = [await awaited(archive.page(one)) for one in listed]
+    assert [len(page) for page in pages] == [21, 20]
+    assert [etree.QName(part).localname for part in pages[1].parts] == ["to"] * 18 + ["note"] * 2
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-impl-sync-01")
+async def test_the_servers_clock(served, login, monkeypatch):
+    """How far the server's clock is ahead of ours is asked of it."""
+    archive = (await login(served)).plugin["xep_0136"]
+    assert abs(await awaited(archive.clock_offset())) < 60 * SECOND
+    late = types.SimpleNamespace(time_ns=lambda: time.time_ns() - 3600 * 10**9)
+    monkeypatch.setattr("archive_crypt.reader.xep_0136.archive.time", late)
+    assert abs(await awaited(archive.clock_offset()) - HOUR) < 60 * SECOND
 
 
 @ensureDeferred

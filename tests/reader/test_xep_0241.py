@@ -3,6 +3,7 @@
 import pytest
 from lxml import etree
 from pytest_twisted import ensureDeferred
+from twisted.words.protocols.jabber.error import StanzaError
 
 from archive_crypt.core import xmlenc
 from archive_crypt.core.dialect import F
@@ -15,6 +16,7 @@ from archive_crypt.reader.protocol import Listed
 from tests.kit import LAPTOP, MORNING, PHONE
 from tests.reader.conftest import DOMAIN, awaited
 from tests.reader.kit import said
+from tests.reader.scripted import Scripted
 
 JULIET = f"juliet@{DOMAIN}"
 START, HOUR = MORNING * SECOND, 3600 * SECOND
@@ -34,7 +36,7 @@ async def read(client, collection, *private_keys):
 
 
 @ensureDeferred
-@pytest.mark.clause("0136-auto-crypt-02", "0241-3-06")
+@pytest.mark.clause("0136-auto-crypt-01", "0136-auto-crypt-02", "0241-3-01", "0241-3-06", "D218-18")
 async def test_enable(served, login, talk):
     """Archiving is turned on, encrypted for the keys given, for later streams too; and it is read."""
     client = await login(served)
@@ -100,6 +102,20 @@ async def test_keys(served, login):
     await awaited(client.plugin["xep_0136"].remove(collection))
     with pytest.raises(NotFound):
         await awaited(sealed.delete(collection, [laptop]))
+
+
+@ensureDeferred
+async def test_delete_as_the_standard_prints_it(serve, login):
+    """A server that takes <delete/> as a get only, as XEP-0241 prints it, is asked so."""
+    heard = []
+
+    def script(element):
+        return StanzaError("bad-request") if element.parent["type"] == "set" else None
+
+    served = serve(features=(), handler=lambda archiver, jid: Scripted(script, heard))
+    client = await login(served)
+    await awaited(client.plugin["xep_0241"].delete(Listed.named(JULIET, START), ["laptop"]))
+    assert [element.parent["type"] for element in heard] == ["set", "get"]
 
 
 @ensureDeferred

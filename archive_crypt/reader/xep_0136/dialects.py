@@ -10,6 +10,8 @@ from archive_crypt.core.dialect import Dialect, F, T, V
 
 #: The newest first: it alone has settings that outlive a stream.
 PREFERRED = (F, T, V)
+#: Those that can mean one JID and nobody who matches it.
+EXACT = tuple(dialect for dialect in PREFERRED if dialect.exactmatch)
 PARTS = ("auto", "encrypt", "manage", "manual", "pref")
 
 

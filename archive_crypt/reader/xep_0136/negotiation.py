@@ -57,9 +57,9 @@ class Negotiating(BasePlugin):
     def plugin_init(self) -> None:
         self._accounts: dict[str, Dialects] = {}
 
-    async def get(self, parts: Parts, build: Build) -> etree._Element:
+    async def get(self, parts: Parts, build: Build, among: Collection[Dialect] = PREFERRED) -> etree._Element:
         """What is answered to a get; see `ask`."""
-        _, answer = await self.ask("get", parts, build)
+        _, answer = await self.ask("get", parts, build, among)
         if answer is None:
             raise NotUnderstood("The server's answer is empty.")
         return answer
@@ -95,16 +95,25 @@ class Negotiating(BasePlugin):
         )
 
     async def paged(
-        self, parts: Parts, build: BuildPage, read: Callable[[etree._Element], P], after: str | None = None
+        self,
+        parts: Parts,
+        build: BuildPage,
+        read: Callable[[etree._Element], P],
+        after: str | None = None,
+        among: Collection[Dialect] = PREFERRED,
     ) -> AsyncGenerator[P, None]:
-        """The pages of a list of collections of some kind, all or those `after` an id."""
+        """The pages of a list of collections of some kind, all or those `after` an id; see `ask`."""
         paging = Paging(after)
         while True:
             wanted = PageRequest(max=self.list_page, after=paging.after)
-            page = read(await self.get(parts, partial(build, page=wanted)))
+            page = read(await self.get(parts, partial(build, page=wanted), among))
             yield page
             if not paging.next(page.info, len(page)):
                 return
+
+    async def ask_server(self, request: ElementBase) -> etree._Element | None:
+        """What the account's server itself answers to a get of another standard."""
+        return await self._ask_in("get", request, self.xmpp.boundjid.domain)
 
     async def _dialects(self) -> Dialects:
         account = self.xmpp.boundjid

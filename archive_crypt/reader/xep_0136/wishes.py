@@ -15,13 +15,14 @@ from archive_crypt.model import ContactModes, Modes, Otr, SaveMode, Use
 from archive_crypt.reader import exchange
 from archive_crypt.reader.errors import (
     FeatureNotImplemented,
+    NotAllowed,
     NotOffered,
     NotUnderstood,
     NotWanted,
     ServiceUnavailable,
 )
 from archive_crypt.reader.xep_0136 import preferences, requests, stanza
-from archive_crypt.reader.xep_0136.dialects import PREFERRED
+from archive_crypt.reader.xep_0136.dialects import EXACT, PREFERRED
 from archive_crypt.reader.xep_0136.negotiation import Negotiating
 from archive_crypt.reader.xep_0136.preferences import Preferences
 
@@ -53,8 +54,11 @@ class Preferring(Negotiating):
     async def set_default(
         self, save: SaveMode = SaveMode.BODY, otr: Otr = Otr.CONCEDE, expire: int | None = None
     ) -> None:
-        """The modes for everybody who has none; what was saved expires after `expire` seconds."""
-        await self._prefer(default=Modes(save, otr, expire))
+        """The modes for everybody who has none; what was saved expires after `expire` seconds.
+
+        :raises ValueError: off the record is required, and something would be saved.
+        """
+        await self._prefer(default=_modes(save, otr, expire))
 
     async def set_item(
         self,
@@ -67,10 +71,14 @@ class Preferring(Negotiating):
         exact: bool = False,
     ) -> None:
         """The modes for a contact: for the bare JID, unless `full`. `exact`: for nobody else who
-        matches (a domain's users, a user's resources), in dialects that know it."""
+        matches (a domain's users, a user's resources).
+
+        :raises NotOffered: the server cannot be `exact` (0.13).
+        :raises ValueError: off the record is required, and something would be saved.
+        """
         address = JID(jid)
-        item = ContactModes(str(address if full else address.bare), Modes(save, otr, expire), exact)
-        await self._prefer(items=[item])
+        item = ContactModes(str(address if full else address.bare), _modes(save, otr, expire), exact)
+        await self._prefer(items=[item], among=EXACT if exact else PREFERRED)
 
     async def set_methods(self, **methods: Use) -> None:
         """What is thought of the methods `auto`, `local`, `manual`."""
@@ -113,6 +121,15 @@ class Preferring(Negotiating):
         build = partial(requests.auto, save=save, lasting=lasting)
         dialect, _ = await self.ask("set", ("auto",), build)
         return lasting and dialect.scoped
+
+    async def can_stop_auto(self) -> bool:
+        """Whether automatic archiving can be turned off; on this stream it is, if so. Who does not
+        know that may not agree to talk off the record (4.1)."""
+        try:
+            await self.set_auto(False)
+        except (NotAllowed, FeatureNotImplemented):
+            return False
+        return True
 
     async def _prefer(
         self,
@@ -169,6 +186,12 @@ class Preferring(Negotiating):
 
 
 _METHODS = {"auto": "automatic archiving", "local": "local archiving", "manual": "uploads to the archive"}
+
+
+def _modes(save: SaveMode, otr: Otr, expire: int | None) -> Modes:
+    if otr is Otr.REQUIRE and save is not SaveMode.FALSE:
+        raise ValueError("What is to be off the record always (otr='require') is not saved: save='false'.")
+    return Modes(save, otr, expire)
 
 
 def _paths() -> list[str]:
