@@ -25,7 +25,7 @@ from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.reader.failures import DONE, SUSPICIOUS, Failure, Problem
 from archive_crypt.reader.failures import failure as failure_of
 from archive_crypt.reader.opening import Book
-from archive_crypt.reader.protocol import Query
+from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.show import Lines, Terminal, note
 from archive_crypt.reader.usage import parser
 
@@ -153,7 +153,7 @@ def _read(options: argparse.Namespace) -> Doing:
         async with connection:
             archive = Archive(connection)
             chosen = await reading.choose(archive, query)
-            troubles = await reading.read(archive, chosen, book, display, options.last)
+            troubles = await reading.read(archive, chosen, book, display, _report, options.last)
         if not chosen:
             note("No collection matches.")
         if troubles:
@@ -161,6 +161,10 @@ def _read(options: argparse.Namespace) -> Doing:
         return SUSPICIOUS if troubles else DONE
 
     return read()
+
+
+def _report(collection: Listed, why: str) -> None:
+    note(f"{collection.with_}, {collection.told}: {why}")
 
 
 def _connection(options: argparse.Namespace) -> Connection:

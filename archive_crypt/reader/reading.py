@@ -4,12 +4,12 @@ display shows them; no terminal and no file is known here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.errors import NotFound
+from archive_crypt.reader.errors import NotFound, NotUnderstood, RequestFailed
 from archive_crypt.reader.opening import Book, Entry
 from archive_crypt.reader.protocol import ChatPage, Listed, Query
 
@@ -28,6 +28,10 @@ class Display(Protocol):
 
     def withheld(self, collection: Listed) -> None:
         """The collection was listed, but is not there."""
+
+
+#: Told of a collection that could not be read, or not to its end, and why.
+Report = Callable[[Listed, str], None]
 
 
 async def listed(archive: Archive, query: Query, most: int | None = None) -> list[Listed]:
@@ -49,61 +53,87 @@ async def choose(archive: Archive, query: Query) -> list[Listed]:
 
 
 async def read(
-    archive: Archive, chosen: Sequence[Listed], book: Book, display: Display, last: int | None = None
+    archive: Archive,
+    chosen: Sequence[Listed],
+    book: Book,
+    display: Display,
+    report: Report,
+    last: int | None = None,
 ) -> int:
-    """Show these collections, or only their `last` so many messages. In how many places there is
-    something that could not be read, or is suspicious."""
+    """Show these collections, or only their `last` so many messages. Where the server's answers make no sense
+    that is reported, and the next collection is read. In how many places there is something that
+    could not be read, or is suspicious."""
     if last is not None:
-        return await _read_last(archive, chosen, book, display, last)
+        return await _read_last(archive, chosen, book, display, report, last)
     troubles = 0
     for collection in chosen:
         display.begin(collection)
         try:
-            troubles += await _show(archive.pages(collection, book), 0, collection, book, display)
-        except NotFound:
-            display.withheld(collection)
+            troubles += await _show(archive.pages(collection, book), collection, book, display)
+        except (NotFound, NotUnderstood) as error:
+            _say(error, collection, display, report)
             troubles += 1
     return troubles
 
 
 async def _read_last(
-    archive: Archive, chosen: Sequence[Listed], book: Book, display: Display, most: int
+    archive: Archive, chosen: Sequence[Listed], book: Book, display: Display, report: Report, most: int
 ) -> int:
     found: list[tuple[Listed, list[ChatPage]]] = []
-    troubles = 0
+    troubles, parts = 0, 0
     for collection in reversed(chosen):
-        if most <= 0:
+        if parts >= most:
             break
         try:
-            pages = await archive.last_pages(collection, book, most)
-        except NotFound:
-            display.withheld(collection)
+            pages = await archive.last_pages(collection, book, most - parts)
+        except (NotFound, NotUnderstood) as error:
+            _say(error, collection, display, report)
             troubles += 1
             continue
-        most -= sum(len(page.parts) for page in pages)
+        parts += sum(map(len, pages))
         found.insert(0, (collection, pages))
-    for collection, pages in found:
-        display.begin(collection)
-        troubles += await _show(_each(pages), pages[0].index, collection, book, display)
+    opened = [(collection, *_opened(collection, pages, book)) for collection, pages in found]
+    # What clients seal is several messages in one part: the first of those may be too many.
+    surplus = max(0, sum(len(entries) for _, entries, _ in opened) - most)
+    for collection, entries, missing in opened:
+        shown, surplus = entries[surplus:], max(0, surplus - len(entries))
+        if shown or missing or not entries:
+            display.begin(collection)
+            troubles += _show_entries(shown, display) + _show_missing(missing, display)
     return troubles
 
 
-async def _show(
-    pages: AsyncIterator[ChatPage], place: int, collection: Listed, book: Book, display: Display
-) -> int:
-    book.begin(collection, place)
+def _opened(collection: Listed, pages: Sequence[ChatPage], book: Book) -> tuple[list[Entry], int]:
+    """The entries of a collection's last pages, and how many more it should have."""
+    book.begin(collection, pages[0].index)
+    entries = [entry for page in pages for entry in book.read(page)]
+    info = pages[-1].info
+    return entries, book.end(info.count if info else None)
+
+
+async def _show(pages: AsyncIterator[ChatPage], collection: Listed, book: Book, display: Display) -> int:
+    book.begin(collection)
     troubles, count = 0, None
     async for page in pages:
-        for entry in book.read(page):
-            display.entry(entry)
-            troubles += entry.suspicious
+        troubles += _show_entries(book.read(page), display)
         count = page.info.count if page.info else None
-    missing = book.end(count)
-    if missing:
-        display.missing(missing)
-    return troubles + (missing > 0)
+    return troubles + _show_missing(book.end(count), display)
 
 
-async def _each(pages: Sequence[ChatPage]) -> AsyncIterator[ChatPage]:
-    for page in pages:
-        yield page
+def _show_entries(entries: Sequence[Entry], display: Display) -> int:
+    for entry in entries:
+        display.entry(entry)
+    return sum(entry.suspicious for entry in entries)
+
+
+def _show_missing(count: int, display: Display) -> int:
+    if count:
+        display.missing(count)
+    return count > 0
+
+
+def _say(error: RequestFailed, collection: Listed, display: Display, report: Report) -> None:
+    if isinstance(error, NotFound):
+        display.withheld(collection)
+    else:
+        report(collection, str(error))
