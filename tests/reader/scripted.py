@@ -11,7 +11,7 @@ SILENCE = object()
 
 class Scripted(XMPPHandler):
     """Answers each archive iq with what `script(element)` gives of the request in it: the payload's
-    XML, None for an empty result, a StanzaError, or SILENCE. `heard` are the requests."""
+    XML, None for an empty result, a StanzaError, or SILENCE. `heard` are the requests, each with the `kind` of its iq."""
 
     def __init__(self, script, heard):
         super().__init__()
@@ -24,6 +24,7 @@ class Scripted(XMPPHandler):
     def on_request(self, iq):
         iq.handled = True
         element = next(iq.elements())
+        element.kind = iq["type"]
         self.heard.append(element)
         said = self.script(element)
         if said is SILENCE:

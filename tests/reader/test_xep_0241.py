@@ -110,12 +110,12 @@ async def test_delete_as_the_standard_prints_it(serve, login):
     heard = []
 
     def script(element):
-        return StanzaError("bad-request") if element.parent["type"] == "set" else None
+        return StanzaError("bad-request") if element.kind == "set" else None
 
     served = serve(features=(), handler=lambda archiver, jid: Scripted(script, heard))
     client = await login(served)
     await awaited(client.plugin["xep_0241"].delete(Listed.named(JULIET, START), ["laptop"]))
-    assert [element.parent["type"] for element in heard] == ["set", "get"]
+    assert [element.kind for element in heard] == ["set", "get"]
 
 
 @ensureDeferred
