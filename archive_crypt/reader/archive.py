@@ -73,7 +73,7 @@ class Archive:
 
         :raises NotWanted: the user prefers nothing to be saved, or the subject was not confirmed.
         :raises NotAcceptable: it is too large, or would mix what is sealed with what is in clear.
-        :raises ValueError: an item cannot be uploaded, or `keys` is empty.
+        :raises CannotAsk: an item cannot be uploaded, or `keys` is empty.
         """
         if keys is None:
             return await self.plain.save(collection, items, **how)
@@ -132,7 +132,7 @@ class Archive:
         """Remove all collections that match; `recording`: of those, what is being recorded now.
 
         :raises NotFound: there is none.
-        :raises ValueError: the query has a start and no end.
+        :raises CannotAsk: the query has a start and no end.
         """
         await self.plain.remove_matching(query, recording=recording)
 

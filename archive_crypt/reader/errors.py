@@ -19,8 +19,13 @@ class NotUnderstood(RequestFailed):
     """The answer makes no sense, or paging comes to no end."""
 
 
+class CannotAsk(RequestFailed):
+    """It cannot be asked for, or uploaded, as it is: the text says why. Nothing was asked."""
+
+
 class NotWanted(RequestFailed):
-    """The user's own preferences are against it; nothing was asked of the archive."""
+    """The user's own preferences are against it, or he was asked and did not confirm. Nothing was asked
+    of the archive."""
 
 
 class NotOffered(RequestFailed):
@@ -69,6 +74,10 @@ class NotAllowed(Refused):
     """The operator decided otherwise (not-allowed)."""
 
 
+class PolicyViolation(Refused):
+    """More is asked than the operator allows one user; of type 'wait' it may pass (policy-violation)."""
+
+
 class ResourceConstraint(Refused):
     """The archive is busy, or full (resource-constraint)."""
 
@@ -89,6 +98,7 @@ _CLASSES: dict[str, type[Refused]] = {
     "item-not-found": NotFound,
     "not-acceptable": NotAcceptable,
     "not-allowed": NotAllowed,
+    "policy-violation": PolicyViolation,
     "resource-constraint": ResourceConstraint,
     "service-unavailable": ServiceUnavailable,
     "internal-server-error": InternalServerError,

@@ -14,7 +14,7 @@ from slixmpp import Callback, Iq
 from slixmpp.basexmpp import BaseXMPP
 from slixmpp.xmlstream.matcher.idsender import MatchIDSender
 
-from archive_crypt.reader.errors import NoAnswer, NotUnderstood, Refused, refusal
+from archive_crypt.reader.errors import CannotAsk, NoAnswer, NotUnderstood, Refused, refusal
 from archive_crypt.reader.protocol import parse
 
 _STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
@@ -49,11 +49,11 @@ async def ask(client: BaseXMPP, iq: Iq, timeout: float) -> etree._Element | None
 def check_sendable(element: ElementTree.Element) -> None:
     """Nothing, if slixmpp can write all of it.
 
-    :raises ValueError: an attribute has a namespace: slixmpp would send the element without it.
+    :raises CannotAsk: an attribute has a namespace: slixmpp would send the element without it.
     """
     for part in element.iter():
         if any(name.startswith("{") and not name.startswith(_XML) for name in part.attrib):
-            raise ValueError("An attribute with a namespace of its own cannot be sent by slixmpp.")
+            raise CannotAsk("An attribute with a namespace of its own cannot be sent by slixmpp.")
 
 
 async def _answer(client: BaseXMPP, iq: Iq, timeout: float) -> Iq:

@@ -4,7 +4,7 @@ and what to do, and never holds a password, a passphrase or a key.
 
 from __future__ import annotations
 
-from archive_crypt.reader.errors import NoAnswer, NotWanted, Refused, RequestFailed
+from archive_crypt.reader.errors import CannotAsk, NoAnswer, NotWanted, Refused, RequestFailed
 
 DONE, SUSPICIOUS = 0, 4
 
@@ -35,7 +35,7 @@ def failure(error: BaseException | None) -> Failure | None:
     """What ends the command if this does; None: a fault of this program."""
     if isinstance(error, Failure):
         return error
-    if isinstance(error, NotWanted):
+    if isinstance(error, NotWanted | CannotAsk):
         return Problem(str(error))
     if isinstance(error, NoAnswer):
         return NoConnection(str(error))

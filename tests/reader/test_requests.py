@@ -7,6 +7,7 @@ from archive_crypt.core.dialect import DIALECTS, F, T, V
 from archive_crypt.core.prefstanzas import SessionRule
 from archive_crypt.model import ContactModes, Link, Modes, Otr, PageRequest, SaveMode, Use
 from archive_crypt.reader import protocol
+from archive_crypt.reader.errors import CannotAsk
 from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.xep_0136 import requests as plain
 from archive_crypt.reader.xep_0241 import requests as sealed
@@ -46,7 +47,7 @@ def test_queries(dialect):
     request = plain.remove_matching(dialect, Query("capulet.lit", 0, 1000), recording=True)
     removed = parsed(request, "set")
     assert (removed.with_, removed.start, removed.end, removed.open) == ("capulet.lit", 0, 1000, True)
-    with pytest.raises(ValueError, match="until when"):
+    with pytest.raises(CannotAsk, match="until when"):
         plain.remove_matching(dialect, Query("capulet.lit", 0), recording=False)
 
 

@@ -13,6 +13,7 @@ from archive_crypt.core.dialect import F, T, V, features
 from archive_crypt.core.items import ReadItem
 from archive_crypt.model import SECOND, Automatic, ContactModes, Link, Modes, Otr, PageRequest, SaveMode, Use
 from archive_crypt.reader.errors import (
+    CannotAsk,
     FeatureNotImplemented,
     Forbidden,
     NoAnswer,
@@ -22,6 +23,7 @@ from archive_crypt.reader.errors import (
     NotOffered,
     NotUnderstood,
     NotWanted,
+    PolicyViolation,
     Refused,
 )
 from archive_crypt.reader.opening import Book
@@ -89,7 +91,7 @@ async def test_off_the_record_is_not_saved(scripted):
     """Nobody is asked to save what is always to be off the record."""
     archive, heard = await scripted(speaks(F))
     for preferred in (archive.set_default(otr=Otr.REQUIRE), archive.set_item(JULIET, otr=Otr.REQUIRE)):
-        with pytest.raises(ValueError, match="save='false'"):
+        with pytest.raises(CannotAsk, match="save='false'"):
             await awaited(preferred)
     assert heard == []
 
@@ -325,7 +327,8 @@ async def test_what_a_dialect_lacks(scripted):
         ("not-allowed", "cancel", NotAllowed),
         ("forbidden", "auth", Forbidden),
         ("feature-not-implemented", "cancel", FeatureNotImplemented),
-        ("policy-violation", "modify", Refused),
+        ("policy-violation", "wait", PolicyViolation),
+        ("gone", "modify", Refused),
         ("undefined-condition", "cancel", Refused),
     ],
 )
@@ -538,6 +541,38 @@ async def test_preferences_are_obeyed(served, login):
         await awaited(client.plugin["xep_0241"].enable())
     assert await awaited(archive.set_auto(False)) is False
     assert await awaited(archive.set_auto(True, force=True, lasting=True))
+
+
+@ensureDeferred
+async def test_without_preferences(serve, login):
+    """Where no preferences can be stored none are obeyed, and that is found out once."""
+    served = serve(features=[F.feature("manage"), F.feature("manual")])
+    client = await login(served)
+    sent = []
+    client.add_filter("out", lambda stanza: sent.append(str(stanza)) or stanza)
+    for second in range(2):
+        await awaited(
+            client.plugin["xep_0136"].save(Listed.named(JULIET, START), [said("x", second * SECOND)])
+        )
+    assert not any("<pref" in text for text in sent)
+    boasting = await login(serve(features=features(EVERYTHING), handler=without_preferences))
+    boasting.add_filter("out", lambda stanza: sent.append(str(stanza)) or stanza)
+    for second in range(2):
+        await awaited(
+            boasting.plugin["xep_0136"].save(Listed.named(JULIET, START), [said("x", second * SECOND)])
+        )
+    assert sum("<pref" in text for text in sent) == 3  # in three dialects
+
+
+def without_preferences(archiver, jid):
+    """An archive that announces preferences, and has none."""
+
+    def script(element):
+        if element.name == "pref":
+            return StanzaError("service-unavailable")
+        return f"<save xmlns='{element.uri}'><chat with='{JULIET}' start='2026-11-21T10:00:00Z'/></save>"
+
+    return Scripted(script, [])
 
 
 @ensureDeferred

@@ -10,7 +10,7 @@ from archive_crypt.core.dialect import F
 from archive_crypt.core.items import ReadItem
 from archive_crypt.crypto import envelope, opening
 from archive_crypt.model import SECOND, EncryptedKey, PageRequest
-from archive_crypt.reader.errors import Conflict, NotAcceptable, NotFound, NotOffered, NotWanted
+from archive_crypt.reader.errors import CannotAsk, Conflict, NotAcceptable, NotFound, NotOffered, NotWanted
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Listed
 from tests.kit import LAPTOP, MORNING, PHONE
@@ -247,7 +247,7 @@ async def test_a_sealed_form(served, login):
 async def test_nobody_could_read_it(served, login):
     """Without a public key nothing is uploaded, sealed or in clear."""
     client = await login(served)
-    with pytest.raises(ValueError, match="nobody could read"):
+    with pytest.raises(CannotAsk, match="nobody could read"):
         await awaited(client.plugin["xep_0241"].save(Listed.named(JULIET, START), [spoken("x")], []))
     assert await awaited(all_of(client.plugin["xep_0136"].collections())) == []
 

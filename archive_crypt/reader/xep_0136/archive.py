@@ -79,7 +79,7 @@ class XEP_0136(Preferring):
 
         :raises NotWanted: the user prefers nothing to be saved.
         :raises NotAcceptable: it is too large, or what is there is sealed.
-        :raises ValueError: an item cannot be uploaded.
+        :raises CannotAsk: an item cannot be uploaded.
         """
         return await self.save_as(PLAIN, collection, items, **how)
 
@@ -131,7 +131,7 @@ class XEP_0136(Preferring):
         is told (0.13).
 
         :raises NotAcceptable: it is too large, or what is sealed and what is in clear would be mixed.
-        :raises ValueError: there is something in it that slixmpp cannot send.
+        :raises CannotAsk: there is something in it that slixmpp cannot send.
         """
 
         def build(dialect: Dialect) -> ElementBase:
@@ -222,7 +222,7 @@ class XEP_0136(Preferring):
 
         :raises NotFound: there is none.
         :raises NotOffered: the server cannot be exact (0.13).
-        :raises ValueError: the query has a start and no end.
+        :raises CannotAsk: the query has a start and no end.
         """
         build = partial(requests.remove_matching, query=query, recording=recording)
         await self.ask("set", ("manage",), build, EXACT if query.exact else PREFERRED)

@@ -13,6 +13,7 @@ from archive_crypt.core import times
 from archive_crypt.core.dialect import Dialect, V
 from archive_crypt.core.prefstanzas import SessionRule
 from archive_crypt.model import ContactModes, Link, LinkName, Micros, Modes, PageRequest, Use
+from archive_crypt.reader.errors import CannotAsk
 from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.xep_0136 import stanza
 from archive_crypt.reader.xep_0136.stanza import in_dialect
@@ -58,10 +59,10 @@ def remove(dialect: Dialect, collection: Listed) -> stanza.Remove:
 def remove_matching(dialect: Dialect, query: Query, *, recording: bool) -> stanza.Remove:
     """``<remove/>`` of all that match; `recording`: of those, only what the server is recording now.
 
-    :raises ValueError: with a start and without an end it would mean one collection, or nothing.
+    :raises CannotAsk: with a start and without an end it would mean one collection, or nothing.
     """
     if query.start is not None and query.end is None:
-        raise ValueError("To remove what began since a moment, say also until when.")
+        raise CannotAsk("To remove what began since a moment, say also until when.")
     element = in_dialect(stanza.Remove, dialect)()
     _set_query(element, dialect, query)
     if recording:

@@ -18,6 +18,7 @@ from archive_crypt.core import times
 from archive_crypt.core.items import ReadItem
 from archive_crypt.model import Link, LinkName, Micros, SaveMode
 from archive_crypt.reader import exchange
+from archive_crypt.reader.errors import CannotAsk
 from archive_crypt.reader.protocol import Listed
 
 #: Octets of an upload besides what is counted: the iq, its JIDs, and the elements around the items.
@@ -93,7 +94,7 @@ class Style(Protocol):
     def size(self, item: Timed) -> int:
         """The octets that an item takes.
 
-        :raises ValueError: it holds what cannot be sent.
+        :raises CannotAsk: it holds what cannot be sent.
         """
 
 
@@ -134,24 +135,24 @@ def sift(items: Iterable[ReadItem], mode: SaveMode) -> tuple[list[ReadItem], lis
 def check_room(with_: str, items: Iterable[ReadItem]) -> None:
     """Nothing, if these can be of a room (5.6).
 
-    :raises ValueError: they cannot; the text says why.
+    :raises CannotAsk: they cannot; the text says why.
     """
     if "/" in with_:
-        raise ValueError("The messages of a room are archived with the room's bare JID.")
+        raise CannotAsk("The messages of a room are archived with the room's bare JID.")
     if any(item.kind == "from" and not item.name for item in items):
-        raise ValueError("A message that came from a room needs its sender's nickname.")
+        raise CannotAsk("A message that came from a room needs its sender's nickname.")
 
 
 def timed(items: Iterable[ReadItem], start: Micros, since: Micros | None = None) -> Iterator[Timed]:
     """The same with ``secs``, rounded so that their running sum is never a second off: the first counts
     from `start`, or from the message before it that was said `since`.
 
-    :raises ValueError: an item has no time.
+    :raises CannotAsk: an item has no time.
     """
     reached = times.whole_seconds(start if since is None else since, start)
     for item in items:
         if item.at is None:
-            raise ValueError("An item that is to be archived needs its time.")
+            raise CannotAsk("An item that is to be archived needs its time.")
         if item.kind == "note":
             yield Timed(item, None)
             continue
@@ -165,14 +166,14 @@ def portions(
 ) -> Iterator[Sequence[Timed]]:
     """The items in runs of at most `most` that take at most `room` octets.
 
-    :raises ValueError: one alone takes more.
+    :raises CannotAsk: one alone takes more.
     """
     portion: list[Timed] = []
     taken = 0
     for item in items:
         octets = size(item)
         if octets > room:
-            raise ValueError(
+            raise CannotAsk(
                 f"A message takes {octets} octets, and a stanza may hold {room}: raise largest_stanza "
                 "if the server takes more."
             )
@@ -188,7 +189,7 @@ def portions(
 def sent_size(text: str) -> int:
     """The octets of an element as slixmpp sends it, which escapes more than it must.
 
-    :raises ValueError: it holds what cannot be sent.
+    :raises CannotAsk: it holds what cannot be sent.
     """
     return len(tostring(_sendable(text)).encode())
 
@@ -196,7 +197,7 @@ def sent_size(text: str) -> int:
 def elements(namespace: str, texts: Iterable[str]) -> list[ElementTree.Element]:
     """The elements of these texts, where what has no namespace takes this one.
 
-    :raises ValueError: one of them holds what cannot be sent.
+    :raises CannotAsk: one of them holds what cannot be sent.
     """
     return list(_sendable(f"<chat xmlns={quoteattr(namespace)}>{''.join(texts)}</chat>"))
 
@@ -210,12 +211,12 @@ def _sendable(text: str) -> ElementTree.Element:
 def parsed(text: str) -> ElementTree.Element:
     """The element that a text is.
 
-    :raises ValueError: it is none.
+    :raises CannotAsk: it is none.
     """
     try:
         return ElementTree.fromstring(text)  # noqa: S314 - we wrote it, or read it as a part of a stanza
     except (ElementTree.ParseError, UnicodeEncodeError):
-        raise ValueError("A message holds a character that XML cannot have, or is no XML.") from None
+        raise CannotAsk("A message holds a character that XML cannot have, or is no XML.") from None
 
 
 def _denies(child: ElementTree.Element) -> bool:

@@ -14,6 +14,7 @@ from archive_crypt.core.prefstanzas import SessionRule
 from archive_crypt.model import ContactModes, Modes, Otr, SaveMode, Use
 from archive_crypt.reader import exchange
 from archive_crypt.reader.errors import (
+    CannotAsk,
     FeatureNotImplemented,
     NotAllowed,
     NotOffered,
@@ -56,7 +57,7 @@ class Preferring(Negotiating):
     ) -> None:
         """The modes for everybody who has none; what was saved expires after `expire` seconds.
 
-        :raises ValueError: off the record is required, and something would be saved.
+        :raises CannotAsk: off the record is required, and something would be saved.
         """
         await self._prefer(default=_modes(save, otr, expire))
 
@@ -74,7 +75,7 @@ class Preferring(Negotiating):
         matches (a domain's users, a user's resources).
 
         :raises NotOffered: the server cannot be `exact` (0.13).
-        :raises ValueError: off the record is required, and something would be saved.
+        :raises CannotAsk: off the record is required, and something would be saved.
         """
         address = JID(jid)
         item = ContactModes(str(address if full else address.bare), _modes(save, otr, expire), exact)
@@ -150,8 +151,7 @@ class Preferring(Negotiating):
 
         :raises NotWanted: he does.
         """
-        wishes = await self._wishes()
-        if wishes is not None and wishes.methods.get(method) is Use.FORBID:
+        if (await self._wishes()).methods.get(method) is Use.FORBID:
             raise NotWanted(
                 f"Your preferences forbid {_METHODS[method]}. Change them, or say that it is meant."
             )
@@ -159,15 +159,16 @@ class Preferring(Negotiating):
     async def wanted_mode(self, with_: str, thread: str | None = None) -> SaveMode:
         """How much of what is exchanged with somebody, in a thread, the user wants saved: whole
         messages, where he does not say and the server has no preferences."""
-        wishes = await self._wishes()
-        return SaveMode.MESSAGE if wishes is None else preferences.save_mode(wishes, with_, thread)
+        return preferences.save_mode(await self._wishes(), with_, thread)
 
-    async def _wishes(self) -> Preferences | None:
-        """The preferences there are; None: none can be stored here."""
-        try:
-            return self._known or await self.get_preferences()
-        except (NotOffered, FeatureNotImplemented, ServiceUnavailable):
-            return None
+    async def _wishes(self) -> Preferences:
+        """The preferences there are: none, where none can be stored."""
+        if self._known is None:
+            try:
+                await self.get_preferences()
+            except (NotOffered, FeatureNotImplemented, ServiceUnavailable):
+                self._known = Preferences()
+        return self._known or Preferences()
 
     def _on_push(self, iq: StanzaBase) -> None:
         """The server tells of changed preferences; nobody else may."""
@@ -190,7 +191,7 @@ _METHODS = {"auto": "automatic archiving", "local": "local archiving", "manual":
 
 def _modes(save: SaveMode, otr: Otr, expire: int | None) -> Modes:
     if otr is Otr.REQUIRE and save is not SaveMode.FALSE:
-        raise ValueError("What is to be off the record always (otr='require') is not saved: save='false'.")
+        raise CannotAsk("What is to be off the record always (otr='require') is not saved: save='false'.")
     return Modes(save, otr, expire)
 
 

@@ -92,7 +92,7 @@ class XEP_0241(BasePlugin):
 
         :raises NotWanted: the user prefers nothing to be saved, or the subject was not confirmed.
         :raises NotAcceptable: it is too large, or what is there is in clear.
-        :raises ValueError: an item cannot be uploaded, or there is no key.
+        :raises CannotAsk: an item cannot be uploaded, or there is no key.
         :raises UnusableKey: a key is not fit for `wrapping`.
         """
         subject = how.get("subject")

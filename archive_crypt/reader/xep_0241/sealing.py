@@ -17,6 +17,7 @@ from archive_crypt.crypto.envelope import AES256_GCM, RSA_OAEP
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.model import EncryptedKey, SealedItem
 from archive_crypt.reader import protocol
+from archive_crypt.reader.errors import CannotAsk
 from archive_crypt.reader.xep_0136 import uploads
 from archive_crypt.reader.xep_0136.uploads import Timed
 
@@ -34,12 +35,12 @@ class Sealer:
     def __init__(
         self, keys: Sequence[PublicKey], algorithm: str = AES256_GCM, wrapping: str = RSA_OAEP
     ) -> None:
-        """:raises ValueError: there is no public key: nobody could open it.
+        """:raises CannotAsk: there is no public key: nobody could open it.
         :raises NotImplementedHere: there is no such algorithm.
         :raises UnusableKey: a public key does not do it.
         """
         if not keys:
-            raise ValueError("Without a public key nobody could read what is encrypted: give one.")
+            raise CannotAsk("Without a public key nobody could read what is encrypted: give one.")
         self.name = f"usr-{secrets.token_urlsafe(16)}"
         self._algorithm = algorithm
         self._key = bytearray(os.urandom(envelope.key_size(algorithm)))
