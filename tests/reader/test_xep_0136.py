@@ -596,6 +596,9 @@ async def test_what_is_left_out(served, login):
     secret = said("secret", rest=("<no-store xmlns='urn:xmpp:hints'/>",))
     saved = await awaited(archive.save(Listed.named(JULIET, START), [said("x"), secret]))
     assert (saved.items, saved.left_out) == (1, (secret,))
+    nothing = await awaited(archive.save(Listed.named(JULIET, START + HOUR), [secret]))
+    assert (nothing.items, nothing.left_out) == (0, (secret,))
+    assert [one.start for one in await awaited(all_of(archive.collections()))] == [START]
 
 
 @ensureDeferred

@@ -88,6 +88,8 @@ class XEP_0136(Preferring):
     ) -> Saved:
         """The same in a style of another standard."""
         kept, left_out = await self._sifted(collection, items, how)
+        if left_out and not (kept or "form" in how or "subject" in how or "links" in how):
+            return Saved(None, 0, tuple(left_out))
         first = style.first(how.get("form", ""), bool(kept))
         room = self.largest_stanza - uploads.ENVELOPE - sum(map(uploads.sent_size, first))
         timed = uploads.timed(kept, collection.start, how.get("since"))

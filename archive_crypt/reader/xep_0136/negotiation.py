@@ -126,7 +126,9 @@ class Negotiating(BasePlugin):
         """What is announced at an address (XEP-0030): nothing, where that cannot be asked."""
         try:
             answer = await self._ask_in("get", DiscoInfo(), address)
-        except Refused:
+        except Refused as error:
+            if error.type == "wait":  # it would be remembered
+                raise
             return frozenset()
         return frozenset() if answer is None else protocol.read_features(answer)
 

@@ -33,10 +33,12 @@ _TOLD_BY = (stanza.Preferences, stanza.ItemRemove, stanza.SessionRemove)
 class Preferring(Negotiating):
     """A plugin that knows what its user prefers."""
 
+    #: As of now, as the server tells of each change; None: to be asked for. And how often that came to be.
+    _known: Preferences | None = None
+    _changes = 0
+
     def plugin_init(self) -> None:
         super().plugin_init()
-        #: As of now, as the server tells of each change; None: not asked for on this stream.
-        self._known: Preferences | None = None
         for path in _paths():
             self.xmpp.register_handler(Callback(path, StanzaPath(path), self._on_push))
 
@@ -45,12 +47,15 @@ class Preferring(Negotiating):
             self.xmpp.remove_handler(path)
 
     def session_bind(self, jid: JID) -> None:
-        self._known = None
+        self._forget()
 
     async def get_preferences(self) -> Preferences:
         """All preferences. From now on changes come as `archive_preferences`."""
-        self._known = preferences.read(await self.get(("pref",), requests.preferences))
-        return self._known
+        before = self._changes
+        found = preferences.read(await self.get(("pref",), requests.preferences))
+        if before == self._changes:  # else they changed while the answer was on its way
+            self._known = found
+        return found
 
     async def set_default(
         self, save: SaveMode = SaveMode.BODY, otr: Otr = Otr.CONCEDE, expire: int | None = None
@@ -98,7 +103,7 @@ class Preferring(Negotiating):
 
         :raises NotOffered: the server cannot remove any (0.13).
         """
-        self._known = None
+        self._forget()
         build = partial(requests.remove_items, jids=[str(jid) for jid in jids])
         await self.ask("set", ("pref",), build, (F, T))
 
@@ -107,7 +112,7 @@ class Preferring(Negotiating):
 
         :raises NotOffered: the server has no such modes.
         """
-        self._known = None
+        self._forget()
         await self.ask("set", ("pref",), partial(requests.remove_sessions, threads=threads), (F,))
 
     async def set_auto(self, save: bool, *, lasting: bool = False, force: bool = False) -> bool:
@@ -140,7 +145,7 @@ class Preferring(Negotiating):
         methods: Mapping[str, Use] | None = None,
         among: Collection[Dialect] = PREFERRED,
     ) -> None:
-        self._known = None
+        self._forget()
         build = partial(
             requests.preferences, default=default, items=items, sessions=sessions, methods=methods
         )
@@ -163,12 +168,17 @@ class Preferring(Negotiating):
 
     async def _wishes(self) -> Preferences:
         """The preferences there are: none, where none can be stored."""
-        if self._known is None:
-            try:
-                await self.get_preferences()
-            except (NotOffered, FeatureNotImplemented, ServiceUnavailable):
-                self._known = Preferences()
-        return self._known or Preferences()
+        if self._known is not None:
+            return self._known
+        try:
+            return await self.get_preferences()
+        except (NotOffered, FeatureNotImplemented, ServiceUnavailable):
+            self._known = Preferences()
+            return self._known
+
+    def _forget(self) -> None:
+        self._known = None
+        self._changes += 1
 
     def _on_push(self, iq: StanzaBase) -> None:
         """The server tells of changed preferences; nobody else may."""
@@ -182,7 +192,7 @@ class Preferring(Negotiating):
             _answer_error(iq, "bad-request", "modify")
             return
         iq.reply().send()
-        self._known = None
+        self._forget()
         self.xmpp.event("archive_preferences", changed)
 
 

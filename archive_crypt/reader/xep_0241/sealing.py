@@ -44,7 +44,7 @@ class Sealer:
         self.name = f"usr-{secrets.token_urlsafe(16)}"
         self._algorithm = algorithm
         self._key = bytearray(os.urandom(envelope.key_size(algorithm)))
-        self.wrapped = [self._wrap(key, wrapping) for key in {key.name: key for key in keys}.values()]
+        self.wrapped = [self._wrap(key, wrapping) for key in {key.der: key for key in keys}.values()]
 
     def __enter__(self) -> Sealer:
         return self
