@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -99,12 +97,13 @@ class Connection:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """:raises NoConnection: a plugin got no answer; the text says why."""
+        why = self._why(error)
         if self.client.is_connected():
             await self.client.disconnect(_FAREWELL, ignore_send_queue=True)
         self._stop_sending()
         if isinstance(error, NoAnswer):
-            with self._reasoned():
-                raise error
+            raise NoConnection(why) from None
 
     async def ask(self, kind: _Kind, request: str, to: str | None = None) -> etree._Element | None:
         """The child of the answer to an iq of type `kind` ('get', 'set') with `request` in it; None
@@ -116,16 +115,14 @@ class Connection:
         """
         iq = self.client.make_iq(itype=kind, ito=to)
         iq.xml.append(ElementTree.fromstring(request))  # noqa: S314 - it is our own
-        with self._reasoned():
-            return await exchange.ask(self.client, iq, _PATIENCE)
-
-    @contextmanager
-    def _reasoned(self) -> Iterator[None]:
-        """Where the stream ended, why it did is told."""
         try:
-            yield
+            return await exchange.ask(self.client, iq, _PATIENCE)
         except NoAnswer as error:
-            raise NoConnection(self._end.result() if self._end.done() else str(error)) from None
+            raise NoConnection(self._why(error)) from None
+
+    def _why(self, error: object) -> str:
+        """Why there is no answer: where the stream ended, why it did."""
+        return self._end.result() if self._end.done() else str(error)
 
     def _make_client(self) -> ClientXMPP:
         client = ClientXMPP(

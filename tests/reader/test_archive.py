@@ -8,12 +8,13 @@ from archive_crypt.model import SECOND, SaveMode
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.reader.errors import NotFound, NotUnderstood
+from archive_crypt.reader.failures import NoConnection
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Listed, Query
 from tests.kit import LAPTOP, MORNING, PHONE
 from tests.reader.conftest import DOMAIN, USERS, awaited
 from tests.reader.kit import said
-from tests.reader.scripted import Scripted
+from tests.reader.scripted import SILENCE, Scripted
 
 ROMEO, JULIET = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}"
 START = MORNING * SECOND
@@ -98,6 +99,24 @@ def rsm(first, last, more=""):
 def chat_of(element, pages):
     items = "<to><body>x</body></to>" * 2
     return f"<chat xmlns='{element.uri}' with='{JULIET}' start='2026-11-21T10:00:00Z'>{items}{pages}</chat>"
+
+
+@ensureDeferred
+async def test_no_answer(serve, using):
+    """Where the stream ends, why it did is told; where an answer does not come, that."""
+    served, _ = lying(serve, lambda element: SILENCE if element.name == "pref" else served.server.close())
+
+    async def waits(archive):
+        archive.plain.timeout = 0.1
+        await archive.preferences()
+
+    async def loses(archive):
+        await all_of(archive.collections(Query()))
+
+    with pytest.raises(NoConnection, match="does not answer"):
+        await using(served, waits)
+    with pytest.raises(NoConnection, match="The server ended the connection"):
+        await using(served, loses)
 
 
 @ensureDeferred
