@@ -114,7 +114,6 @@ def test_who_sent_it_wanted_it_not_stored(rest):
     "0136-pref-determine-05",
     "0136-manual-collection-15",
     "0136-manual-collection-16",
-    "0136-pref-determine-08",
     "D374-08",
 )
 def test_what_the_mode_keeps():

@@ -251,7 +251,10 @@ async def test_what_is_meant_exactly(scripted):
 
 
 @ensureDeferred
-@pytest.mark.clause("0136-manage-remove-01", "0136-manage-remove-02", "0136-repl-10")
+@pytest.mark.clause(
+    "0136-manage-remove-01",
+    "0136-manage-remove-02",
+)
 async def test_removal(served, login):
     """One collection is removed, or all that match; what is not there is NotFound; `modified` tells it."""
     for hour in range(3):
@@ -412,7 +415,8 @@ async def read(archive, collection):
 
 @ensureDeferred
 @pytest.mark.clause(
-    "0136-manual-upload-05", "0136-impl-bandwidth-02", "0136-manual-intro-03", "0136-manual-collection-06"
+    "0136-manual-upload-05",
+    "0136-impl-bandwidth-02",
 )
 async def test_save(served, login):
     """A long conversation goes up in several uploads, and comes back whole; more can be added later."""
@@ -463,7 +467,6 @@ async def test_what_makes_a_collection(served, login):
 
 
 @ensureDeferred
-@pytest.mark.clause("0136-impl-sync-01")
 async def test_the_servers_clock(served, login, monkeypatch):
     """How far the server's clock is ahead of ours is asked of it."""
     archive = (await login(served)).plugin["xep_0136"]
@@ -494,7 +497,6 @@ async def test_no_upload_is_too_large(served, login):
     "0136-impl-link-06",
     "0136-impl-form-07",
     "0136-manual-collection-04",
-    "0136-registrar-formtype-01",
 )
 async def test_links_and_forms(served, login):
     """Links, a form and a subject come with each page, and are removed by empty ones."""
