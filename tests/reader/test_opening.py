@@ -374,7 +374,7 @@ def test_a_key_of_ours_for_something_else():
         b"\x00\xff",
         b"<note",
         b"<iq xmlns='jabber:client'/>",
-        b"</chat><chat>",
+        b"</x><x>",
         b"<to secs='x'><body/></to>",
         b"<to secs='%s'><body/></to>" % (b"9" * 5000),
         b"<to xmlns:b='urn:x-archive-crypt:0' b:of='k %s 2026-11-21T10:00:00Z a@b'/>" % (b"9" * 5000),
