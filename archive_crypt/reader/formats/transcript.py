@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from archive_crypt.model import Link, LinkName
+from archive_crypt.model import Link, LinkName, Micros
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.protocol import Listed
+from archive_crypt.reader.show import local
 
 #: Findings by the word that files have for them.
 FINDINGS: Mapping[str, Finding] = {finding.word: finding for finding in Finding}
@@ -114,6 +115,24 @@ def settled(entry: Entry) -> Entry:
     if entry.item is None:
         return entry
     return replace(entry, item=replace(entry.item, at=entry.at, secs=None, bound=None))
+
+
+def speaker(entry: Entry, collection: Listed, owner: str) -> str:
+    """A name for who said it, as people call each other; '' where that is not known."""
+    item = entry.item
+    if item is None:
+        return ""
+    if item.name:
+        return item.name
+    if item.kind == "note":
+        return "note"
+    address = (owner or "me") if item.kind == "to" else item.jid or collection.with_
+    return address.partition("/")[0].partition("@")[0]
+
+
+def stamp(moment: Micros) -> str:
+    """A moment in the local zone, to the second, with the zone's offset."""
+    return local(moment).isoformat(" ", "seconds")
 
 
 def why_unread(entry: Entry) -> str:
