@@ -23,10 +23,17 @@ from archive_crypt.reader.protocol import Listed
 
 class Writer:
     """Writes to `file`, a text file in UTF-8; `with_` is the contact that it is about, `owner` whose
-    archive it is, or None. `encrypted`: what is sealed stays so, given by `sealed` and `keys`."""
+    archive it is, or None. `encrypted`: what is sealed stays so, given by `sealed` and `keys`.
+    `goes_on`: the file has its beginning already."""
 
     def __init__(
-        self, file: TextIO, owner: str | None, with_: str | None = None, *, encrypted: bool = False
+        self,
+        file: TextIO,
+        owner: str | None,
+        with_: str | None = None,
+        *,
+        encrypted: bool = False,
+        goes_on: bool = False,
     ) -> None:
         self._file = file
         self._with = with_
@@ -34,10 +41,11 @@ class Writer:
         self._collection: Listed | None = None
         self._place, self._seconds = 0, 0
         self._keys: set[str] = set()
-        self._file.write(head(owner, with_))
+        if not goes_on:
+            self._file.write(head(owner, with_))
 
     def begin(self, collection: Listed, extras: Extras = NO_EXTRAS) -> None:
-        self._end()
+        self.end()
         self._collection = collection
         self._place, self._seconds, self._keys = 0, 0, set()
         # `crypt` tells of EncryptedData, and there is none where they were opened.
@@ -96,7 +104,7 @@ class Writer:
         self._line(f"<note a:remark='withheld'>{text(WITHHELD)}</note>")
 
     def finish(self) -> None:
-        self._end()
+        self.end()
         self._file.write(TAIL)
 
     def _item(self, item: ReadItem, at: Micros | None, marks: str) -> str:
@@ -120,7 +128,8 @@ class Writer:
         secs, self._seconds = reached - self._seconds, reached
         return f" secs='{secs}'"
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """The collection is over, if one was begun; the file may go on."""
         if self._collection is not None:
             self._file.write("  </chat>\n")
         self._collection = None
