@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
 
-from archive_crypt import __version__, checks, hardening
+from archive_crypt import __version__, bundle, checks, hardening
 from archive_crypt.config import load
+from archive_crypt.core import jids
 from archive_crypt.databasechecks import first_line
 from archive_crypt.errors import ConfigurationError
 from archive_crypt.store.migrate import migrate
@@ -55,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="the findings as JSON, for scripts")
     command.set_defaults(do=_check)
 
+    _add_export(commands)
+
     command = commands.add_parser("serve", help="run the service: a component of your server, or a server")
     command.add_argument("--config", type=Path, required=True, metavar="FILE")
     command.set_defaults(do=_serve)
@@ -75,6 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("demo", help="watch it: two clients talk, and nobody else can read it")
     command.set_defaults(do=_demo)
     return parser
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "export", help="write a user's whole archive as a file; what is sealed stays so"
+    )
+    command.add_argument("jid", metavar="JID", help="the user, such as romeo@example.org")
+    command.add_argument("--config", type=Path, required=True, metavar="FILE")
+    command.add_argument("--out", type=Path, metavar="FILE", help="a new file; default: standard output")
+    command.set_defaults(do=_export)
 
 
 def _port(text: str) -> int:
@@ -107,6 +123,32 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([finding._asdict() for finding in findings]))
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _export(options: argparse.Namespace) -> int:
+    jid = jids.read(options.jid)
+    if jid is None:
+        raise ConfigurationError(f"{options.jid!r} is no JID such as romeo@example.org")
+    owner = jid.userhost()
+    with closing(psycopg2.connect(load(options.config).database.dsn)) as connection:
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        with connection.cursor() as cursor:
+            parts = bundle.written(cursor, owner, _tell_progress)
+            first = next(parts, None)
+            if first is None:
+                raise ConfigurationError(f"{owner} has no archive here: nothing was written")
+            try:
+                bundle.put(itertools.chain((first,), parts), options.out)
+            except BrokenPipeError:  # whoever reads our output has had enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 128 + signal.SIGPIPE
+    return 0
+
+
+def _tell_progress(done: int, count: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if done == count else ""
+        print(f"\r{done:,} of {count:,} collections", end=end, file=sys.stderr, flush=True)
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ LAYERS = {
     "crypto": 1,
     "store": 2,
     "admission": 3,
+    "bundle": 3,
     "conversations": 3,
     "copies": 3,
     "expiry": 3,

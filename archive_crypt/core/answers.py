@@ -52,7 +52,7 @@ class Changed:
 def list_answer(dialect: Dialect, page: Page[Collection], *, backwards: bool = False) -> str:
     """``<list/>`` of one page, ids and all; without ``<set/>`` when nothing matched (XEP-0059 2.2). It
     ends early where it would outgrow MOST_REPLY."""
-    chats = [f"<chat{_attributes(dialect, collection)}/>" for collection in page.items]
+    chats = [f"<chat{attributes_of(dialect, collection)}/>" for collection in page.items]
     part = _shortened(chats, backwards)
     ids = [write_position((collection.start, collection.id)) for collection in page.items[part]]
     return (
@@ -78,10 +78,12 @@ def chat_answer(
     without an item; a page asked for by ``<before/>`` loses its first items instead, so that
     paging on from its ``<first/>`` misses none.
     """
-    wrapped = {name: _written_keys(keys[name]) for name in keys}
-    encrypted = {i.number: _written_data(i, wrapped) for i in page.items if not isinstance(i, PlainItem)}
-    attributes = _attributes(dialect, collection)
-    head = "".join(_link(name, links[name]) for name in ("previous", "next") if links and name in links)
+    wrapped = {name: written_keys(keys[name]) for name in keys}
+    encrypted = {i.number: written_data(i, wrapped) for i in page.items if not isinstance(i, PlainItem)}
+    attributes = attributes_of(dialect, collection)
+    head = "".join(
+        written_link(name, links[name]) for name in ("previous", "next") if links and name in links
+    )
     head += form.content if form else ""
     names = dict.fromkeys(form.key_names if form else ())
     room = MOST_REPLY - _ENVELOPE - len(attributes.encode()) - len(head.encode())
@@ -92,7 +94,7 @@ def chat_answer(
         [item for item in chosen if isinstance(item, PlainItem)], collection.start, first=index == 0
     )
     written = [encrypted[item.number] if item.number in encrypted else next(plain) for item in chosen]
-    names.update(dict.fromkeys(name for item in chosen for name in _key_names(item)))
+    names.update(dict.fromkeys(name for item in chosen for name in key_names(item)))
     ids = [write_position((item.number,)) for item in chosen]
     return (
         f"<chat xmlns='{dialect.namespace}'{attributes}>{head}{''.join(written)}"
@@ -105,7 +107,7 @@ def save_answer(dialect: Dialect, collection: Collection) -> str | None:
     """What a ``<save/>`` is answered: in 0.13 nothing, later the ``<chat/>`` as it is now (A-SAVE-1)."""
     if not dialect.versioned:
         return None
-    return f"<save xmlns='{dialect.namespace}'><chat{_attributes(dialect, collection)}/></save>"
+    return f"<save xmlns='{dialect.namespace}'><chat{attributes_of(dialect, collection)}/></save>"
 
 
 def keys_answer(
@@ -115,8 +117,8 @@ def keys_answer(
     ends early where it would outgrow MOST_REPLY, but never without a collection."""
     chats, seen = [], set[str]()
     for collection, keys in page.items:
-        written = [_apart(key, str(collection.id), seen) for key in _written_keys(keys)]
-        chats.append(f"<chat{_attributes(dialect, collection)}>{_keys(written)}</chat>")
+        written = [apart(key, str(collection.id), seen) for key in written_keys(keys)]
+        chats.append(f"<chat{attributes_of(dialect, collection)}>{_keys(written)}</chat>")
     part = _shortened(chats, backwards)
     ids = [write_position((c.start, c.id)) for c, _ in page.items[part]]
     return (
@@ -147,15 +149,15 @@ def write_position(position: Position) -> str:
 
 
 #: Id and element.
-_Written = tuple[str, str]
+Written = tuple[str, str]
 
 
-def _written_keys(keys: Iterable[WrappedKey]) -> list[_Written]:
+def written_keys(keys: Iterable[WrappedKey]) -> list[Written]:
     """Ours come first, as our EncryptedData tell them by their Ids."""
     return _distinct(map(_written_key, sorted(keys, key=lambda key: isinstance(key, UploadedKey))))
 
 
-def _written_key(key: WrappedKey) -> _Written:
+def _written_key(key: WrappedKey) -> Written:
     """(Id, element) of an EncryptedKey; no two different ones of ours share an Id, on whatever page."""
     if isinstance(key, UploadedKey):
         return _identified(key)
@@ -164,13 +166,13 @@ def _written_key(key: WrappedKey) -> _Written:
     return key_id, xmlenc.write_key(key, key_id)
 
 
-def _identified(key: UploadedKey) -> _Written:
+def _identified(key: UploadedKey) -> Written:
     """An uploaded key with the Id it has, or one from its content."""
     found = _ID.match(key.content)
     return (found[3], key.content) if found else _anew(key.content)
 
 
-def _apart(written: _Written, where: str, seen: set[str]) -> _Written:
+def apart(written: Written, where: str, seen: set[str]) -> Written:
     """The same, or with another Id if another collection of the page has a key with this one."""
     if written[0] in seen:
         written = _anew(written[1], where)
@@ -178,7 +180,7 @@ def _apart(written: _Written, where: str, seen: set[str]) -> _Written:
     return written
 
 
-def _anew(text: str, where: str = "") -> _Written:
+def _anew(text: str, where: str = "") -> Written:
     """An EncryptedKey with an Id from its content (and `where` it is), instead of its own or of none."""
     key_id = f"k{hashlib.sha256((where + text).encode()).hexdigest()[:24]}"
     if _ID.match(text):
@@ -186,11 +188,11 @@ def _anew(text: str, where: str = "") -> _Written:
     return key_id, _TAG.sub(rf'\g<0> Id="{key_id}"', text, count=1)
 
 
-def _keys(written: Iterable[_Written]) -> str:
+def _keys(written: Iterable[Written]) -> str:
     return "".join(text for _, text in _distinct(written))
 
 
-def _distinct(written: Iterable[_Written]) -> list[_Written]:
+def _distinct(written: Iterable[Written]) -> list[Written]:
     """EncryptedKeys, each once. What shares its Id with another gets a new one: an Id that stands
     twice in a document makes tools fail."""
     texts: dict[str, str] = {}
@@ -201,13 +203,13 @@ def _distinct(written: Iterable[_Written]) -> list[_Written]:
     return list(texts.items())
 
 
-def _written_data(item: SealedItem | UploadedItem, wrapped: Mapping[str, Sequence[_Written]]) -> str:
+def written_data(item: SealedItem | UploadedItem, wrapped: Mapping[str, Sequence[Written]]) -> str:
     if isinstance(item, UploadedItem):
         return item.content
     return xmlenc.write_data(item, [key_id for key_id, _ in wrapped.get(item.key_name, ())])
 
 
-def _key_names(item: Item) -> tuple[str, ...]:
+def key_names(item: Item) -> tuple[str, ...]:
     if isinstance(item, SealedItem):
         return (item.key_name,)
     return item.key_names if isinstance(item, UploadedItem) else ()
@@ -216,7 +218,7 @@ def _key_names(item: Item) -> tuple[str, ...]:
 def _fitting(
     page: Sequence[Item],
     encrypted: Mapping[int, str],
-    wrapped: Mapping[str, Sequence[_Written]],
+    wrapped: Mapping[str, Sequence[Written]],
     seen: set[str],
     room: int,
     backwards: bool,
@@ -229,7 +231,7 @@ def _fitting(
             room -= len(item.content.encode()) + _TIMES
         else:
             room -= len(encrypted[item.number].encode())
-        for name in set(_key_names(item)) - seen:
+        for name in set(key_names(item)) - seen:
             seen.add(name)
             room -= sum(len(text) for _, text in wrapped.get(name, ()))
         if count and room < 0:
@@ -249,7 +251,7 @@ def _shortened(parts: Sequence[str], backwards: bool) -> slice:
     return slice(len(parts) - count, len(parts)) if backwards else slice(0, count)
 
 
-def _link(name: str, link: Link) -> str:
+def written_link(name: str, link: Link) -> str:
     return f"<{name} with={quoteattr(link.with_)} start='{times.render(link.start)}'/>"
 
 
@@ -261,7 +263,7 @@ def _set(ids: Sequence[str], index: int, count: int) -> str:
     return rsm.write_answer(rsm.PageInfo(ids[0], ids[-1], index, count))
 
 
-def _attributes(dialect: Dialect, collection: Collection) -> str:
+def attributes_of(dialect: Dialect, collection: Collection) -> str:
     optional = (
         ("thread", collection.thread),
         ("subject", collection.subject),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -105,7 +105,7 @@ def sealed(content: str, namespace: str, at: Micros, start: Micros, bound: Bound
     ).encode()
 
 
-def shown(items: Sequence[PlainItem], start: Micros, *, first: bool = True) -> Iterator[str]:
+def shown(items: Iterable[PlainItem], start: Micros, *, first: bool = True) -> Iterator[str]:
     """Plain items as a page shows them. Recorded: ``secs`` counts from `start` for the page's first,
     for the others from the item before, and all have ``utc``. Uploaded: as they were uploaded.
 
