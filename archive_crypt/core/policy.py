@@ -29,7 +29,7 @@ _ESESSION = frozenset(
     )
 )
 #: Session negotiation has had four FORM_TYPEs since 2005 (XEP-0155).
-_NEGOTIATION = frozenset(
+NEGOTIATION = frozenset(
     (
         "urn:xmpp:ssn",
         "urn:xmpp:chatneg",
@@ -135,7 +135,7 @@ def session_form(child: domish.Element) -> domish.Element | None:
         return None
     for form in child.elements(_DATA_FORM, "x"):
         for field in form.elements(_DATA_FORM, "field"):
-            if field.getAttribute("var") == "FORM_TYPE" and _NEGOTIATION.intersection(values(field)):
+            if field.getAttribute("var") == "FORM_TYPE" and NEGOTIATION.intersection(values(field)):
                 found: domish.Element = form
                 return found
     return None
