@@ -30,6 +30,19 @@ class Finding(enum.Enum):
     IN_CLEAR = ("in-clear", True, "not encrypted, although the others here are: anybody may have put it here")
     UNBOUND = ("unbound", False, "not bound to a place, as what clients seal is not")
     ALTERABLE = ("alterable", False, "its cipher would not show an alteration")
+    OPENPGP_VALID = ("openpgp-valid", False, "OpenPGP: signed by its sender for this conversation")
+    OPENPGP_UNKNOWN = (
+        "openpgp-unknown",
+        False,
+        "OpenPGP: who signed it is not known, as no public key of the sender was given, or it is revoked",
+    )
+    OPENPGP_INVALID = (
+        "openpgp-invalid",
+        True,
+        "OpenPGP: this is not what its sender signed for this conversation",
+    )
+    OPENPGP_CLOSED = ("openpgp-closed", True, "OpenPGP: none of the secret keys given opens this")
+    OPENPGP_TIME = ("openpgp-time", True, "OpenPGP: signed at quite another time than it was archived")
 
     def __init__(self, word: str, suspicious: bool, text: str) -> None:
         self.word = word

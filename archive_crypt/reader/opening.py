@@ -5,7 +5,7 @@ believed, each in its place. Pure: pages come from anywhere, private keys are ha
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lxml import etree
@@ -33,7 +33,8 @@ class NoKeyForIt(CannotOpen):
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One message of a collection, in its place. `item` is None where it could not be read; `at`
-    is its time, None where it tells none; `missing` messages are missing before it, at least."""
+    is its time, None where it tells none; `missing` messages are missing before it, at least.
+    `openpgp_keys`: ids of the keys that would open the OpenPGP message in it, where ours do not."""
 
     place: int
     sealed: bool
@@ -41,6 +42,7 @@ class Entry:
     at: Micros | None
     findings: tuple[Finding, ...]
     missing: int = 0
+    openpgp_keys: tuple[str, ...] = ()
 
     @property
     def suspicious(self) -> bool:
@@ -52,10 +54,18 @@ class Book:
     """What was read so far of an archive, which is needed to judge what comes next.
 
     Collections are read one after another: `begin` one, `read` its pages in order, `end` it.
-    `secs_from_start`: see `Clock`.
+    `secs_from_start`: see `Clock`. `inner`: what reads messages that are encrypted within an entry, as
+    `ox.Reader.read`.
     """
 
-    def __init__(self, private_keys: Sequence[PrivateKey], *, secs_from_start: bool = False) -> None:
+    def __init__(
+        self,
+        private_keys: Sequence[PrivateKey],
+        *,
+        secs_from_start: bool = False,
+        inner: Callable[[Listed, Entry], Entry] | None = None,
+    ) -> None:
+        self._inner = inner
         self._private_keys = [(_name(key), key) for key in private_keys]
         self._expected = Expectation()
         self._data_keys = _DataKeys(self._private_keys)
@@ -89,7 +99,8 @@ class Book:
         self._data_keys.learn(_read_keys(page))
         self._clock.turn(page.index)
         self._crypt = self._crypt or page.collection.crypt or any(map(is_sealed, page.parts))
-        return [entry for part in page.parts for entry in self._read_part(part)]
+        entries = [entry for part in page.parts for entry in self._read_part(part)]
+        return entries if self._inner is None else [self._inner(page.collection, entry) for entry in entries]
 
     def form(self, page: ChatPage) -> etree._Element | None:
         """The attributes form of a page (XEP-0136 5.8), opened if it is sealed; None: there is none, or

@@ -128,6 +128,8 @@ class Terminal:
         for finding in entry.findings:
             style = "bold red" if finding.suspicious else "dim"
             self._print(f"{' ' * (_MARGIN - 2)}{'!' if finding.suspicious else '·'} {finding.text}", style)
+        if entry.openpgp_keys:
+            self._print(f"{' ' * _MARGIN}cannot decrypt (key id {', '.join(entry.openpgp_keys)})", "dim")
 
     def missing(self, count: int) -> None:
         """So many messages should be here."""
@@ -228,6 +230,7 @@ class Lines:
             findings=[finding.word for finding in entry.findings],
             missing_before=entry.missing,
             suspicious=entry.suspicious,
+            **({"openpgp_keys": entry.openpgp_keys} if entry.openpgp_keys else {}),
         )
 
     def missing(self, count: int) -> None:

@@ -60,6 +60,7 @@ class Writer:
             findings=[finding.word for finding in entry.findings],
             suspicious=entry.suspicious,
             missing=entry.missing,
+            openpgp_keys=entry.openpgp_keys,
         )
 
     def missing(self, count: int) -> None:
@@ -175,6 +176,7 @@ def _read_entry(said: _Object) -> Entry:
         at=None if at is None else times.parse(at),
         findings=tuple(FINDINGS[word] for word in said.get("findings", ())),
         missing=_natural(said.get("missing", 0)),
+        openpgp_keys=tuple(map(_text, said.get("openpgp_keys", ()))),
     )
 
 

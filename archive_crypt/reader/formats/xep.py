@@ -75,6 +75,7 @@ class Writer:
             ("a:place", None if entry.place == self._place else str(entry.place)),
             ("a:sealed", "true" if entry.sealed else None),
             ("a:findings", words or None),
+            ("a:openpgp-keys", " ".join(entry.openpgp_keys) or None),
         )
         self._place = entry.place + 1
         if entry.item is None:

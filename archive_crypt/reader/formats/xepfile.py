@@ -134,6 +134,8 @@ class _Reading:
         marks = [FINDINGS[word] for word in words]
         if part.get(f"{{{OURS}}}remark") == "unread":
             entry = replace(entry, item=None, at=None)
+        ids = (part.get(f"{{{OURS}}}openpgp-keys") or "").split()
+        entry = replace(entry, openpgp_keys=(*entry.openpgp_keys, *ids))
         if not self.trusted:
             marks = [finding for finding in marks if finding.suspicious]
             return replace(entry, findings=tuple(dict.fromkeys((*marks, *entry.findings))))

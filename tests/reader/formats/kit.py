@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from archive_crypt.core import times
@@ -13,6 +14,9 @@ from archive_crypt.reader.formats.transcript import Extras, Transcript, settled,
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.protocol import Listed
 from tests.kit import MORNING
+
+#: Fewer examples than elsewhere: each is whole files.
+law = settings(derandomize=True, deadline=None, max_examples=60)
 
 ROMEO, JULIET = "romeo@montague.lit", "juliet@capulet.lit"
 START = MORNING * SECOND
@@ -80,7 +84,8 @@ def entries(draw, place):
     at = None if item is None else draw(optional(MOMENTS)) if item.at is None else item.at
     findings = draw(st.lists(st.sampled_from(list(Finding)), unique=True, max_size=3))
     missing = draw(st.integers(0, 3))
-    return Entry(place, draw(st.booleans()), item, at, tuple(findings), missing)
+    keys = draw(st.lists(st.sampled_from(["0BDAFE74C38315CA", "416876E0DAF55AB5"]), max_size=2))
+    return Entry(place, draw(st.booleans()), item, at, tuple(findings), missing, tuple(keys))
 
 
 @st.composite

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.formats import jsonl
-from tests.reader.formats.kit import ROMEO, chapter, entry, transcripts, unread, written
-from tests.reader.kit import law
+from tests.reader.formats.kit import ROMEO, chapter, entry, law, transcripts, unread, written
 
 
 def read_back(tmp_path, text):

@@ -10,8 +10,7 @@ from markdown_it import MarkdownIt
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.formats import markdown
 from archive_crypt.reader.show import clean
-from tests.reader.formats.kit import ROMEO, TEXTS, chapter, entry, transcripts, unread, written
-from tests.reader.kit import law
+from tests.reader.formats.kit import ROMEO, TEXTS, chapter, entry, law, transcripts, unread, written
 
 TAGS = {"h1", "h2", "h3", "p", "strong", "em", "br", "blockquote"}
 

@@ -20,11 +20,12 @@ from tests.reader.formats.kit import (
     TEXTS,
     chapter,
     entry,
+    law,
     transcripts,
     unread,
     written,
 )
-from tests.reader.kit import found, law, said
+from tests.reader.kit import found, said
 
 
 def mails(path):

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.formats import page
 from archive_crypt.reader.show import clean
-from tests.reader.formats.kit import ROMEO, TEXTS, chapter, entry, transcripts, unread, written
-from tests.reader.kit import law
+from tests.reader.formats.kit import ROMEO, TEXTS, chapter, entry, law, transcripts, unread, written
 
 
 class Seen(HTMLParser):

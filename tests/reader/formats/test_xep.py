@@ -22,11 +22,12 @@ from tests.reader.formats.kit import (
     by_themselves,
     chapter,
     entry,
+    law,
     transcripts,
     unread,
     written,
 )
-from tests.reader.kit import found, law, said, sealed_page
+from tests.reader.kit import found, said, sealed_page
 
 V = "{http://www.xmpp.org/extensions/xep-0136.html#ns}"
 FILE = Path(__file__).parent / "example-file.xml"

@@ -1,0 +1,227 @@
+"""OpenPGP by the gpg program, with a home of its own that is gone afterwards: the user's keyring is
+neither read nor changed, and nothing is fetched.
+
+gpg rather than a library: the one that there is in wheels (PySequoia) cannot check the signatures in
+compressed messages, which is what gpg's users send, nor open with a key that has expired.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from archive_crypt.reader.failures import Problem
+
+#: Octets of what is in a message at most: a few compressed ones could unfold to any size.
+MOST_PLAINTEXT = 1024 * 1024
+
+_OPTIONS = (
+    *("--batch", "--no-tty", "--quiet", "--no-options", "--status-fd", "2", "--pinentry-mode", "loopback"),
+    *("--trust-model", "always", "--disable-dirmngr", "--no-auto-key-retrieve"),
+    *("--max-output", str(MOST_PLAINTEXT)),
+)
+_STATUS = "[GNUPG:] "
+#: How its listings write a colon, and what else would confuse them.
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+
+
+class Signature(enum.Enum):
+    """What a signature is worth."""
+
+    GOOD = "made with a key that is known, and was good then"
+    UNKNOWN = "made with a key that is not known, or is revoked"
+    BAD = "not a signature of this"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What became of a message. `plaintext`: None if it could not be opened; `recipients`: the ids of
+    the keys that it was encrypted for; `ours`: one of them is here; `signers`: of each signature what
+    it is worth, and the user ids of the key that made it."""
+
+    plaintext: bytes | None
+    recipients: tuple[str, ...]
+    ours: bool
+    signers: tuple[tuple[Signature, frozenset[str]], ...]
+
+
+@dataclass(slots=True)
+class _Certificate:
+    """A key by what is needed of it; `ends`: seconds since 1970 when it and its subkeys expire, by
+    fingerprint, where they do."""
+
+    user_ids: set[str] = field(default_factory=set)
+    ends: dict[str, int] = field(default_factory=dict)
+
+
+class Keyring:
+    """The keys in some files, in a context: secret ones open, public ones tell who signed.
+
+    :raises Problem: there is no gpg, or a file holds no key; the text says which.
+    """
+
+    def __init__(self, files: Sequence[Path], passphrase: Callable[[], bytes]) -> None:
+        self._files = files
+        self._ask = passphrase
+        self._passphrase = b""
+        self._home = ""
+        self._certificates: dict[str, _Certificate] = {}
+        self._secret: set[str] = set()
+
+    def __enter__(self) -> Keyring:
+        if shutil.which("gpg") is None:
+            raise Problem("OpenPGP messages need the program gpg (GnuPG): install it.")
+        self._home = tempfile.mkdtemp(prefix="archive-reader-", dir=_in_memory())
+        try:
+            # Its agent derives the key from the passphrase anew for every message, by default for 0.1 s.
+            (Path(self._home) / "gpg-agent.conf").write_text("s2k-count 65536\n")
+            for path in self._files:
+                self._import(path)
+            self._learn()
+            if self._is_protected():
+                self._unlock()
+        except BaseException:
+            self._clear()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clear()
+
+    def open(self, message: bytes) -> Opened:
+        """A message, decrypted and looked at."""
+        done = self._gpg(["--decrypt"], message)
+        words = [line.split() for line in _status(done)]
+        recipients = tuple(word[1] for word in words if word[0] == "ENC_TO")
+        opened = any(word[0] == "DECRYPTION_OKAY" for word in words)
+        return Opened(
+            plaintext=done.stdout if opened else None,
+            recipients=recipients,
+            ours=not self._secret.isdisjoint(recipients),
+            signers=tuple(self._signers(words)) if opened else (),
+        )
+
+    def _signers(self, words: list[list[str]]) -> Iterator[tuple[Signature, frozenset[str]]]:
+        """gpg tells of each signature what it is, and of those that fit, right after, whose."""
+        good = False
+        for word in words:
+            if word[0] in ("GOODSIG", "EXPSIG", "EXPKEYSIG"):  # good; when it was made is looked at below
+                good = True
+            elif word[0] in ("ERRSIG", "REVKEYSIG"):
+                good = False
+                yield Signature.UNKNOWN, frozenset()
+            elif word[0] == "BADSIG":
+                good = False
+                yield Signature.BAD, frozenset()
+            elif word[0] == "VALIDSIG" and good:
+                certificate = self._certificates.get(word[10], _Certificate())
+                made = int(word[3]) if word[3].isdecimal() else 0
+                ends = [certificate.ends[key] for key in (word[1], word[10]) if key in certificate.ends]
+                expired = any(made >= end for end in ends)
+                yield Signature.BAD if expired else Signature.GOOD, frozenset(certificate.user_ids)
+
+    def _import(self, path: Path) -> None:
+        try:
+            octets = path.read_bytes()
+        except OSError as error:
+            raise Problem(f"{path} cannot be read: {error.strerror}") from None
+        status = _status(self._gpg(["--import"], octets))
+        if not any(line.startswith("IMPORT_OK ") for line in status):
+            raise Problem(f"{path} holds no OpenPGP key.")
+
+    def _learn(self) -> None:
+        """Whose the keys are, and which of them are secret (gpg's doc/DETAILS)."""
+        certificate, secret, end = _Certificate(), False, ""
+        for option in ("--list-keys", "--list-secret-keys"):
+            listing = self._gpg([option, "--with-colons", "--fixed-list-mode"])
+            for line in listing.stdout.decode(errors="replace").splitlines():
+                fields = line.split(":")
+                if fields[0] in ("pub", "sec"):
+                    certificate = _Certificate()
+                if fields[0] in ("pub", "sec", "sub", "ssb"):
+                    # '#': the secret half is not here.
+                    secret = fields[0] in ("sec", "ssb") and fields[14] != "#"
+                    end = fields[6]
+                    if secret:
+                        self._secret.add(fields[4])
+                elif fields[0] == "fpr":
+                    if end.isdecimal():
+                        certificate.ends[fields[9]] = int(end)
+                    self._certificates.setdefault(fields[9], certificate)
+                elif fields[0] == "uid" and fields[1] != "r":
+                    certificate.user_ids.add(_ESCAPED.sub(lambda found: chr(int(found[1], 16)), fields[9]))
+
+    def _is_protected(self) -> bool:
+        done = subprocess.run(  # noqa: S603 - no shell, our own words
+            [_program("gpg-connect-agent"), "--homedir", self._home, "KEYINFO --list", "/bye"],
+            capture_output=True,
+            check=False,
+        )
+        lines = (line.split() for line in done.stdout.decode(errors="replace").splitlines())
+        return any(word[:2] == ["S", "KEYINFO"] and word[7:8] == ["P"] for word in lines)
+
+    def _unlock(self) -> None:
+        self._passphrase = self._ask()
+        # What it exports is protected as before, and dropped here; but it takes the passphrase.
+        if self._gpg(["--export-secret-keys"]).returncode:
+            raise Problem("The passphrase of the OpenPGP key is wrong; or there are several, which differ.")
+
+    def _gpg(self, arguments: list[str], given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        reading, writing = os.pipe()
+        try:
+            # A pipe takes 64 KiB without a reader, and no passphrase is that long.
+            os.write(writing, self._passphrase + b"\n")
+            os.close(writing)
+            return subprocess.run(  # noqa: S603 - no shell, our own words
+                [
+                    _program("gpg"),
+                    "--homedir",
+                    self._home,
+                    *_OPTIONS,
+                    "--passphrase-fd",
+                    str(reading),
+                    *arguments,
+                ],
+                input=given,
+                capture_output=True,
+                pass_fds=(reading,),
+                check=False,
+            )
+        finally:
+            os.close(reading)
+
+    def _clear(self) -> None:
+        subprocess.run(  # noqa: S603 - no shell, our own words
+            [_program("gpgconf"), "--homedir", self._home, "--kill", "gpg-agent"],
+            capture_output=True,
+            check=False,
+        )
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
+def _program(name: str) -> str:
+    return shutil.which(name) or name
+
+
+def _status(done: subprocess.CompletedProcess[bytes]) -> list[str]:
+    """What it tells programs."""
+    said = done.stderr.decode(errors="replace").splitlines()
+    return [line.removeprefix(_STATUS) for line in said if line.startswith(_STATUS)]
+
+
+def _in_memory() -> str | None:
+    """A folder that is on no disk, if there is one."""
+    for folder in (os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"):  # noqa: S108 - mkdtemp is safe there
+        if folder and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    return None

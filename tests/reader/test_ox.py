@@ -1,0 +1,274 @@
+"""OpenPGP messages in an archive: opened and judged by real keys of gpg's making."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from archive_crypt.core.items import ReadItem
+from archive_crypt.model import SECOND
+from archive_crypt.reader.checking import Finding
+from archive_crypt.reader.failures import Problem
+from archive_crypt.reader.opening import Entry
+from archive_crypt.reader.openpgp import Keyring
+from archive_crypt.reader.ox import Reader
+from archive_crypt.reader.protocol import Listed
+from tests.kit import MORNING
+from tests.reader.pgp import archived, people, signcrypt
+
+ROMEO, JULIET, MALLORY = "romeo@montague.lit", "juliet@capulet.lit", "mallory@x.lit"
+R, J, M = f"xmpp:{ROMEO}", f"xmpp:{JULIET}", f"xmpp:{MALLORY}"
+START = MORNING * SECOND
+COLLECTION = Listed(f"{JULIET}/balcony", START, "2026-11-21T10:00:00Z")
+
+pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+
+
+@pytest.fixture(scope="module")
+def verona(tmp_path_factory):
+    """Romeo, Juliet and Mallory have keys."""
+    with people(tmp_path_factory.mktemp("pgp")) as found:
+        for user_id in (R, J, M):
+            found.make(user_id)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def keyring(verona):
+    """Romeo's secret key, and Juliet's and Mallory's public ones."""
+    files = [verona.secret(R), verona.public(J), verona.public(M)]
+    with Keyring(files, lambda: pytest.fail("no passphrase is needed")) as found:
+        yield found
+
+
+def entry(message, kind="from", at=START):
+    return Entry(0, False, archived(message, kind, at), at, ())
+
+
+def read(keyring, *args, **kwargs):
+    return Reader(ROMEO, keyring).read(COLLECTION, entry(*args, **kwargs))
+
+
+def findings(read_entry):
+    return [finding.word for finding in read_entry.findings]
+
+
+@pytest.mark.clause("D374-11", "0374-2-05", "0374-1-01", "D374-01")
+def test_received(verona, keyring):
+    """A message that the contact signed for the owner shows the text in it, not that beside it."""
+    found = read(keyring, verona.seals(J, signcrypt(ROMEO), R, J))
+    assert findings(found) == ["openpgp-valid"]
+    assert found.item.bodies == ((None, "This is a secret message."),)
+    assert not found.suspicious
+
+
+@pytest.mark.clause("D374-11")
+def test_sent(verona, keyring):
+    """One that the owner signed for the contact likewise; the contact's name is in it bare or full."""
+    for jid in (JULIET, f"{JULIET}/balcony"):
+        found = read(keyring, verona.seals(R, signcrypt(jid), R, J), "to")
+        assert findings(found) == ["openpgp-valid"]
+
+
+@pytest.mark.clause("0374-2-06", "0374-2-05")
+def test_what_is_in_it(verona, keyring):
+    """Bodies of either stream namespace, in several languages, and other children: as the stanza's own."""
+    payload = (
+        "<body xmlns='jabber:server' xml:lang='it'>Ciao</body><body xmlns='jabber:client'>Hi</body>"
+        "<x xmlns='urn:x'/>"
+    )
+    item = read(keyring, verona.seals(J, signcrypt(ROMEO, payload=payload), R)).item
+    assert item.bodies == (("it", "Ciao"), (None, "Hi"))
+    assert item.rest[0] == '<x xmlns="urn:x"></x>'
+
+
+@pytest.mark.parametrize("compression", ["none", "zip"])
+def test_compressed_or_not(verona, keyring, compression):
+    """Messages are read as the programs of the world make them."""
+    message = verona.seals(J, signcrypt(ROMEO), R, more=("--compress-algo", compression))
+    assert findings(read(keyring, message)) == ["openpgp-valid"]
+
+
+@pytest.mark.clause("D374-11")
+def test_for_somebody_else(verona, keyring):
+    """A message that its sender signed for somebody else, and a third one passed on, is not authentic."""
+    found = read(keyring, verona.seals(J, signcrypt(MALLORY), R))
+    assert findings(found) == ["openpgp-invalid"]
+    assert found.suspicious
+
+
+@pytest.mark.clause("D374-11")
+def test_in_the_other_direction(verona, keyring):
+    """What the owner wrote cannot be passed off as the contact's, nor the other way round."""
+    own = verona.seals(R, signcrypt(JULIET), R, J)
+    assert findings(read(keyring, own, "from")) == ["openpgp-invalid"]
+    assert findings(read(keyring, verona.seals(J, signcrypt(ROMEO), R), "to")) == ["openpgp-invalid"]
+
+
+@pytest.mark.clause("D374-11")
+def test_signed_by_somebody_else(verona, keyring):
+    """A good signature of another person's key is none of the sender."""
+    assert findings(read(keyring, verona.seals(M, signcrypt(ROMEO), R))) == ["openpgp-invalid"]
+
+
+def test_signed_by_nobody(verona, keyring):
+    """What nobody signed is marked, though it is encrypted."""
+    assert findings(read(keyring, verona.seals(None, signcrypt(ROMEO), R))) == ["openpgp-invalid"]
+
+
+def test_without_the_senders_key(verona):
+    """Without the sender's public key nothing is said of who wrote it; the rest is checked all the same."""
+    with Keyring([verona.secret(R)], lambda: b"") as keyring:
+        assert findings(read(keyring, verona.seals(J, signcrypt(ROMEO), R))) == ["openpgp-unknown"]
+        assert findings(read(keyring, verona.seals(J, signcrypt(MALLORY), R))) == ["openpgp-invalid"]
+
+
+@pytest.mark.clause("0374-1-02")
+def test_without_the_secret_key(verona):
+    """What cannot be opened stays as it was, and the key that would open it is named."""
+    with Keyring([verona.public(J)], lambda: b"") as keyring:
+        before = entry(verona.seals(J, signcrypt(ROMEO), R))
+        found = Reader(ROMEO, keyring).read(COLLECTION, before)
+    (key_id,) = found.openpgp_keys
+    assert len(key_id) == 16
+    assert (findings(found), found.suspicious) == (["openpgp-closed"], True)
+    assert found.item == before.item
+
+
+@pytest.mark.clause("0374-2-04")
+@pytest.mark.parametrize(
+    "content",
+    [
+        signcrypt(ROMEO).replace("signcrypt", "crypt"),
+        signcrypt(ROMEO).replace("signcrypt", "sign"),
+        signcrypt(ROMEO, payload="<p/>").replace("payload", "load"),
+        signcrypt(ROMEO).replace("<time stamp='2026-11-21T10:00:00Z'/>", ""),
+        signcrypt(ROMEO, time="yesterday"),
+        signcrypt(ROMEO, time="2026-11-21T10:00:00"),
+        signcrypt(),
+        "But soft",
+        "<!DOCTYPE x [<!ENTITY a 'b'>]>" + signcrypt(ROMEO).replace("jid='romeo", "jid='&a;"),
+    ],
+)
+def test_other_contents(verona, keyring, content):
+    """In conversations only a ``<signcrypt/>`` that says for whom and when is worth anything."""
+    assert "openpgp-invalid" in findings(read(keyring, verona.seals(J, content, R)))
+
+
+@pytest.mark.clause("D374-12")
+@pytest.mark.parametrize(
+    ("time", "said"),
+    [
+        ("2026-11-21T11:59:00+02:00", []),
+        ("2026-11-20T22:00:00Z", []),
+        ("2026-11-19T10:00:00Z", ["openpgp-time"]),
+        ("2026-11-23T10:00:00Z", ["openpgp-time"]),
+    ],
+)
+def test_times(verona, keyring, time, said):
+    """The time shown is the archive's; one of signing that is far from it is reported."""
+    found = read(keyring, verona.seals(J, signcrypt(ROMEO, time=time), R))
+    assert findings(found) == ["openpgp-valid", *said]
+    assert found.at == START
+
+
+def test_damaged(verona, keyring):
+    """What was altered, is no OpenPGP, or unfolds without end, is marked and stays as it was."""
+    message = verona.seals(J, signcrypt(ROMEO), R)
+    bomb = verona.seals(J, signcrypt(ROMEO, said="x" * 3_000_000), R)
+    for damaged in (message[:-20] + bytes(20), message[:60], b"But soft", b"", bomb):
+        found = read(keyring, damaged)
+        assert findings(found) == ["openpgp-invalid"]
+        assert found.item.bodies[0][1] == "This message is encrypted using OpenPGP."
+
+
+def test_what_is_not_base64(keyring):
+    """Text that is no message at all is marked too."""
+    item = ReadItem(
+        "from", START, None, None, (), None, rest=('<openpgp xmlns="urn:xmpp:openpgp:0">?</openpgp>',)
+    )
+    found = Reader(ROMEO, keyring).read(COLLECTION, Entry(0, False, item, START, ()))
+    assert findings(found) == ["openpgp-invalid"]
+
+
+def test_other_entries(keyring):
+    """Entries without OpenPGP, and those that could not be opened, are as they were."""
+    plain = Entry(
+        0, True, ReadItem("from", START, None, None, ((None, "x"),), None), START, (Finding.UNBOUND,)
+    )
+    for one in (plain, replace(plain, item=None)):
+        assert Reader(ROMEO, keyring).read(COLLECTION, one) is one
+
+
+# Keys
+
+
+def test_a_passphrase(verona):
+    """A key under a passphrase is opened with it; a wrong one is told at once."""
+    tybalt = "xmpp:tybalt@capulet.lit"
+    verona.make(tybalt, passphrase="rapier")
+    path = verona.secret(tybalt, passphrase="rapier")
+    message = verona.seals(J, signcrypt("tybalt@capulet.lit"), tybalt)
+    with Keyring([path, verona.public(J)], lambda: b"rapier") as keyring:
+        found = Reader("tybalt@capulet.lit", keyring).read(COLLECTION, entry(message))
+    assert findings(found) == ["openpgp-valid"]
+    with (
+        pytest.raises(Problem, match="passphrase of the OpenPGP key is wrong"),
+        Keyring([path], lambda: b"no"),
+    ):
+        pass
+
+
+def test_keys_that_expired(verona):
+    """Old messages are opened with a key that has expired since, and their signatures hold; one made
+    after that does not."""
+    old = ("--faked-system-time", "20200101T000000")
+    for user_id in ("xmpp:old-romeo@x.lit", "xmpp:old-juliet@x.lit"):
+        verona.make(user_id, expires="1y", more=old)
+    content = signcrypt("old-romeo@x.lit", time="2020-01-02T00:00:00Z")
+    message = verona.seals("xmpp:old-juliet@x.lit", content, "xmpp:old-romeo@x.lit", more=old)
+    files = [verona.secret("xmpp:old-romeo@x.lit"), verona.public("xmpp:old-juliet@x.lit")]
+    with Keyring(files, lambda: b"") as keyring:
+        opened = keyring.open(message)
+        reader = Reader("old-romeo@x.lit", keyring)
+        collection = replace(COLLECTION, with_="old-juliet@x.lit")
+        found = reader.read(collection, entry(message, at=None))
+    assert opened.ours
+    assert findings(found) == ["openpgp-valid"]
+
+
+def test_several_keys(verona, keyring):
+    """A message for several keys is opened with any one of them."""
+    assert findings(read(keyring, verona.seals(J, signcrypt(ROMEO), M, J, R))) == ["openpgp-valid"]
+
+
+def test_files_without_keys(tmp_path):
+    """A file that holds no key, and one that is not there, are named."""
+    path = tmp_path / "x"
+    path.write_text("x")
+    with pytest.raises(Problem, match="x holds no OpenPGP key"), Keyring([path], lambda: b""):
+        pass
+    with pytest.raises(Problem, match="cannot be read"), Keyring([tmp_path / "y"], lambda: b""):
+        pass
+
+
+def test_nothing_stays(verona, monkeypatch, tmp_path):
+    """Afterwards neither the keys' copy nor its agent is there; the user's own keyring is not touched."""
+    monkeypatch.setenv("GNUPGHOME", str(tmp_path / "own"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with Keyring([verona.secret(R)], lambda: b"") as keyring:
+        keyring.open(verona.seals(J, signcrypt(ROMEO), R))
+        (home,) = tmp_path.glob("archive-reader-*")
+        assert home.stat().st_mode & 0o777 == 0o700
+    assert list(tmp_path.iterdir()) == []
+    agents = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(home) not in agents
+
+
+def test_without_gpg(monkeypatch):
+    """Without the program that is said, with the mend."""
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(Problem, match="need the program gpg"), Keyring([], lambda: b""):
+        pass
