@@ -1,0 +1,181 @@
+"""What was encrypted between two people, archived anew for one of them: sealed with the archive's own
+keys, so that it outlives theirs (XEP-0136 5.1, XEP-0218 3).
+
+Here it is decided what is uploaded and what keeps from it; the upload is the plugins', who seal it. The
+keys between the two are never part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from lxml import etree
+
+from archive_crypt.core import times
+from archive_crypt.core.items import ReadItem
+from archive_crypt.crypto.publickeys import PublicKey
+from archive_crypt.errors import BadRequest
+from archive_crypt.model import MILLISECOND, Micros
+from archive_crypt.reader.checking import Finding
+from archive_crypt.reader.failures import Problem
+from archive_crypt.reader.opening import Entry
+from archive_crypt.reader.otr import Logging
+from archive_crypt.reader.protocol import Listed, parse
+
+#: What is asked before the transcript of a session with short-lived keys is archived.
+CONSENT = (
+    "Nobody can open this conversation any more once its keys are gone, which is soon. Archived, whoever "
+    "gets hold of one of your private keys can read it, for as long as it is kept. Archive it?"
+)
+
+_HINTS = "urn:xmpp:hints"
+_NOT_STORED = frozenset(f"{{{_HINTS}}}{name}" for name in ("no-store", "no-permanent-store"))
+_SHIM = "{http://jabber.org/protocol/shim}"
+#: What meant something of the encryption, or on the way, and is not said by anybody.
+_TRAPPINGS = (
+    _HINTS,
+    "urn:xmpp:openpgp:0",
+    "urn:xmpp:eme:0",
+    "http://www.xmpp.org/extensions/xep-0200.html#ns",
+    "http://www.xmpp.org/extensions/xep-0116.html#ns-init",
+    "http://jabber.org/protocol/amp",
+    _SHIM[1:-1],
+)
+
+
+class OffTheRecord(Problem):
+    """The two agreed that nothing of it is logged."""
+
+
+class ConsentNeeded(Problem):
+    """The user has to agree first, as `CONSENT` puts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An encrypted session as its client knows it: with the contact's full JID, in a thread; `logging` as
+    it was negotiated, None if it was not; its messages decrypted, each at the time of its receipt."""
+
+    with_: str
+    thread: str | None
+    logging: Logging | None
+    items: tuple[ReadItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A collection to upload, sealed for exactly these public keys. `left_out`: how many messages are
+    not in it; `replaces`: what can be removed, if `is_there` finds all of it in the archive."""
+
+    collection: Listed
+    items: tuple[ReadItem, ...]
+    keys: tuple[PublicKey, ...]
+    left_out: int = 0
+    replaces: Listed | None = None
+
+
+def plan_session(session: Session, keys: Sequence[PublicKey], *, consent: bool, forced: bool = False) -> Plan:
+    """What to upload of a session whose keys will be gone (XEP-0200).
+
+    `forced`: also messages whose senders asked that they are not stored.
+
+    :raises OffTheRecord: logging was forbidden; nothing overrides that.
+    :raises ConsentNeeded: the user did not agree to what it costs.
+    :raises Problem: there is no key, or no message.
+    """
+    if session.logging is Logging.MUSTNOT:
+        raise OffTheRecord("Both of you agreed to keep this conversation off the record: it is not archived.")
+    if not consent:
+        raise ConsentNeeded(CONSENT)
+    kept = [item for item in session.items if forced or not _is_not_stored(item)]
+    items = tuple(_bared(replace(item, at=_created(item) or item.at)) for item in kept)
+    moments = [item.at for item in items if item.at is not None]
+    if not moments:
+        raise Problem("There is no message to archive.")
+    start = times.floor_to_millisecond(min(moments))
+    return Plan(
+        _sealed(session.with_, start, session.thread),
+        items,
+        _some(keys),
+        left_out=len(session.items) - len(items),
+    )
+
+
+def plan_openpgp(collection: Listed, entries: Iterable[Entry], keys: Sequence[PublicKey]) -> Plan:
+    """What to upload so that a collection with OpenPGP messages (XEP-0374), as `ox.Reader` opened
+    them, no longer needs the OpenPGP key. Its signatures are not kept: they were looked at.
+
+    What could not be opened, or is suspicious, is left out; then the old collection has to stay.
+
+    :raises Problem: there is no key, or nothing to archive.
+    """
+    every = list(entries)
+    good = [entry for entry in every if entry.item is not None and not entry.suspicious]
+    if not any(_was_openpgp(entry) for entry in good):
+        raise Problem("There is no OpenPGP message here that could be opened.")
+    items = tuple(_bared(replace(entry.item, at=entry.at)) for entry in good if entry.item is not None)
+    left_out = len(every) - len(items)
+    return Plan(
+        # Another start, as one contact has one collection of each.
+        _sealed(collection.with_, collection.start + MILLISECOND, collection.thread),
+        items,
+        _some(keys),
+        left_out,
+        None if left_out else collection,
+    )
+
+
+def is_there(plan: Plan, entries: Iterable[Entry]) -> bool:
+    """Whether the entries that were read back are all that was planned, in order, and beyond suspicion:
+    only then anything may be removed."""
+    found = list(entries)
+    return not any(entry.suspicious or entry.item is None for entry in found) and [
+        _essence(entry.item, entry.at) for entry in found if entry.item is not None
+    ] == [_essence(item, item.at) for item in plan.items]
+
+
+def _sealed(with_: str, start: Micros, thread: str | None) -> Listed:
+    return Listed(with_, start, times.render(start), thread=thread, crypt=True)
+
+
+def _some(keys: Sequence[PublicKey]) -> tuple[PublicKey, ...]:
+    if not keys:
+        raise Problem("There is no public key to seal it for: give one with --key.")
+    return tuple(keys)
+
+
+def _essence(item: ReadItem, at: Micros | None) -> tuple[object, ...]:
+    return item.kind, at, item.name, item.jid, item.bodies, item.rest
+
+
+def _was_openpgp(entry: Entry) -> bool:
+    return not {Finding.OPENPGP_VALID, Finding.OPENPGP_UNKNOWN}.isdisjoint(entry.findings)
+
+
+def _bared(item: ReadItem) -> ReadItem:
+    """What was said, without what is said of its encryption."""
+    kept = tuple(
+        text for text, element in _children(item) if etree.QName(element).namespace not in _TRAPPINGS
+    )
+    return replace(item, secs=None, bound=None, rest=kept)
+
+
+def _is_not_stored(item: ReadItem) -> bool:
+    return any(element.tag in _NOT_STORED for _, element in _children(item))
+
+
+def _created(item: ReadItem) -> Micros | None:
+    """When an offline message was encrypted, as its encrypted header says (XEP-0187, XEP-0131)."""
+    for _, element in _children(item):
+        for header in element.iter(f"{_SHIM}header"):
+            if header.get("name") == "Created":
+                try:
+                    return times.parse((header.text or "").strip())
+                except BadRequest:
+                    return None
+    return None
+
+
+def _children(item: ReadItem) -> Iterator[tuple[str, etree._Element]]:
+    return ((text, parse(text.encode())) for text in item.rest)
