@@ -4,114 +4,140 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from archive_crypt.reader import reading
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.failures import Refused
+from archive_crypt.reader.errors import NotFound, NotUnderstood
 from archive_crypt.reader.formats.files import PerContact
-from archive_crypt.reader.formats.transcript import Transcript, Writer
-from archive_crypt.reader.opening import Book, Entry
+from archive_crypt.reader.formats.transcript import Transcript, Writer, extras_of
+from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import ChatPage, Listed, is_sealed
-
-#: Told of each collection that is done, and how many messages there were so far.
-Progress = Callable[[int], None]
+from archive_crypt.reader.reading import Display, Report
 
 
 @dataclass(slots=True)
 class Summary:
-    """What went into files. `troubles`: in how many places something could not be read, or is suspicious."""
+    """What there was. `troubles`: in how many places something could not be read, or is suspicious."""
 
     collections: int = 0
     messages: int = 0
     troubles: int = 0
 
 
-class Counted:
-    """A display that passes all on to another, and counts."""
+#: Told before each collection what there was so far.
+Progress = Callable[[Summary], None]
 
-    def __init__(self, display: reading.Display, summary: Summary, progress: Progress) -> None:
-        self._display = display
-        self._summary = summary
-        self._progress = progress
 
-    def begin(self, collection: Listed) -> None:
-        self._summary.collections += 1
-        self._progress(self._summary.messages)
-        self._display.begin(collection)
+class Put(Protocol):
+    """Writes one page of a collection; how many messages there were, and how many are suspicious."""
 
-    def entry(self, entry: Entry) -> None:
-        self._summary.messages += 1
-        self._display.entry(entry)
-
-    def missing(self, count: int) -> None:
-        self._display.missing(count)
-
-    def withheld(self, collection: Listed) -> None:
-        self._display.withheld(collection)
+    def __call__(self, page: ChatPage) -> tuple[int, int]: ...
 
 
 async def export(
-    archive: Archive, chosen: Sequence[Listed], book: Book, writer: Writer, progress: Progress
+    archive: Archive, chosen: Sequence[Listed], book: Book, writer: Writer, progress: Progress, report: Report
 ) -> Summary:
     """These collections, opened and checked, written one after the other as they come."""
+
+    def put(page: ChatPage) -> tuple[int, int]:
+        entries = book.read(page)
+        for entry in entries:
+            writer.entry(entry)
+        return len(entries), sum(entry.suspicious for entry in entries)
+
     summary = Summary()
-    summary.troubles = await reading.read(archive, chosen, book, Counted(writer, summary, progress))
+    for collection in chosen:
+        progress(summary)
+        await _collection(archive, collection, book, writer, put, summary, report)
     return summary
 
 
 async def export_encrypted(
-    archive: Archive, chosen: Sequence[Listed], writer: PerContact, progress: Progress
+    archive: Archive, chosen: Sequence[Listed], writer: PerContact, progress: Progress, report: Report
 ) -> Summary:
     """These collections with what is sealed as the server gives it, and the EncryptedKeys that open it."""
+    nobodys = Book([])  # it keeps the time of what is in clear
+
+    def put(page: ChatPage) -> tuple[int, int]:
+        for number, part in enumerate(page.parts):
+            index = 0 if number else page.index  # only its first item begins the page
+            entries = nobodys.read(replace(page, parts=(part,), keys=(), index=index))
+            if is_sealed(part):
+                writer.sealed(part)
+                continue
+            for entry in entries:
+                writer.entry(entry)
+        writer.keys(page.keys)
+        return len(page.parts), 0
+
     summary = Summary()
-    nobodys = Book([])
     for collection in chosen:
-        summary.collections += 1
-        progress(summary.messages)
-        writer.begin(collection)
-        nobodys.begin(collection)
-        try:
-            count = None
-            async for page in archive.pages(collection, nobodys):
-                summary.messages += len(page.parts)
-                _write_page(page, nobodys, writer)
-                count = page.info.count if page.info else None
-        except Refused as error:
-            if error.condition != "item-not-found":
-                raise
-            writer.withheld(collection)
-            summary.troubles += 1
-            continue
-        missing = nobodys.end(count)
-        if missing:
-            writer.missing(missing)
-            summary.troubles += 1
+        progress(summary)
+        await _collection(archive, collection, nobodys, writer, put, summary, report)
     return summary
 
 
-def show(transcripts: Iterable[Transcript], display: reading.Display, progress: Progress) -> Summary:
-    """What a file holds, shown or written elsewhere one after the other as it is read."""
+async def _collection(
+    archive: Archive,
+    collection: Listed,
+    book: Book,
+    writer: Writer,
+    put: Put,
+    summary: Summary,
+    report: Report,
+) -> None:
+    summary.collections += 1
+    book.begin(collection)
+    begun, count = False, None
+    try:
+        async for page in archive.pages(collection, book):
+            if not begun:
+                writer.begin(collection, extras_of(page, book.form(page)))
+                begun = True
+            messages, troubles = put(page)
+            summary.messages += messages
+            summary.troubles += troubles
+            count = page.info.count if page.info else None
+    except (NotFound, NotUnderstood) as error:
+        if isinstance(error, NotUnderstood):
+            report(collection, str(error))
+        writer.withheld(collection)
+        summary.troubles += 1
+        return
+    missing = book.end(count)
+    if missing:
+        writer.missing(missing)
+        summary.troubles += 1
+
+
+def show(transcripts: Iterable[Transcript], display: Display, progress: Progress) -> Summary:
+    """What a file holds, shown one after the other as it is read."""
+    return _tell(transcripts, display, lambda one: display.begin(one.collection), progress)
+
+
+def rewrite(transcripts: Iterable[Transcript], writer: Writer, progress: Progress) -> Summary:
+    """What a file holds, written into another one after the other as it is read."""
+    return _tell(transcripts, writer, lambda one: writer.begin(one.collection, one.extras), progress)
+
+
+def _tell(
+    transcripts: Iterable[Transcript],
+    display: Display,
+    begin: Callable[[Transcript], None],
+    progress: Progress,
+) -> Summary:
     summary = Summary()
-    counted = Counted(display, summary, progress)
     for transcript in transcripts:
-        counted.begin(transcript.collection)
+        progress(summary)
+        begin(transcript)
         for entry in transcript.entries:
-            counted.entry(entry)
-            summary.troubles += entry.suspicious
+            display.entry(entry)
         if transcript.missing:
-            counted.missing(transcript.missing)
+            display.missing(transcript.missing)
         if transcript.withheld:
-            counted.withheld(transcript.collection)
+            display.withheld(transcript.collection)
+        summary.collections += 1
+        summary.messages += len(transcript.entries)
+        summary.troubles += sum(entry.suspicious for entry in transcript.entries)
         summary.troubles += bool(transcript.missing) + transcript.withheld
     return summary
-
-
-def _write_page(page: ChatPage, book: Book, writer: PerContact) -> None:
-    for part in page.parts:
-        entries = book.read(replace(page, parts=(part,), keys=()))
-        if is_sealed(part):
-            writer.sealed(part)
-            continue
-        for entry in entries:
-            writer.entry(entry)
-    writer.keys(page.keys)

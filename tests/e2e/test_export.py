@@ -101,7 +101,6 @@ UPLOAD = """\
 <x xmlns='jabber:x:data' type='submit'><field var='task'><value>1</value></field></x>{items}</chat></save>"""
 
 
-@pytest.mark.clause("0136-fileformat-01")
 @ensureDeferred
 async def test_in_clear_with_all_it_has(service, login, export):
     """What is in clear is there in clear, each message at its time however many pages it takes, with

@@ -10,10 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from lxml import etree
+
+from archive_crypt.core.canonical import canonical
+from archive_crypt.errors import BadRequest
 from archive_crypt.model import Link, LinkName, Micros
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.opening import Entry
-from archive_crypt.reader.protocol import Listed
+from archive_crypt.reader.protocol import ChatPage, Listed
 from archive_crypt.reader.show import local
 
 #: Findings by the word that files have for them.
@@ -32,10 +36,19 @@ class Extras:
 NO_EXTRAS = Extras()
 
 
+def extras_of(page: ChatPage, form: etree._Element | None) -> Extras:
+    """Those of a page; `form` is its form, opened. One that could not be opened stays as it is."""
+    found = page.form if form is None else form
+    try:
+        return Extras(page.links, None if found is None else canonical(found))
+    except BadRequest:  # it has no form by itself
+        return Extras(page.links)
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """A collection and its entries, in order. `missing`: so many at its end were counted and not
-    given; `withheld`: it was listed, but was not there."""
+    given; `withheld`: it was listed, but the server did not give it, or not to its end."""
 
     collection: Listed
     entries: tuple[Entry, ...]
@@ -57,7 +70,7 @@ class Writer(Protocol):
         """The collection has so many more messages, and the server did not give them."""
 
     def withheld(self, collection: Listed) -> None:
-        """The collection, begun or not, was listed, but is not there."""
+        """The collection, begun or not, was listed, but the server did not give it, or not to its end."""
 
     def finish(self) -> None:
         """Nothing follows. Without it the file is not whole."""
@@ -146,4 +159,4 @@ def of_missing(count: int) -> str:
     return "A message is missing here." if count == 1 else f"{count} messages are missing here."
 
 
-WITHHELD = "This collection was listed, but was not there: renamed meanwhile, or withheld."
+WITHHELD = "This collection was listed, but the server did not give it, or not to its end."

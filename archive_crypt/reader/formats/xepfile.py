@@ -11,20 +11,16 @@ from typing import Any
 
 from lxml import etree
 
-from archive_crypt.core import attributes, times
+from archive_crypt.core import attributes
 from archive_crypt.core.archivefile import OURS
-from archive_crypt.core.canonical import canonical
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.errors import BadRequest
-from archive_crypt.model import Link, LinkName
 from archive_crypt.reader import protocol
-from archive_crypt.reader.failures import NotUnderstood, Problem
-from archive_crypt.reader.formats.transcript import FINDINGS, Extras, Transcript
+from archive_crypt.reader.errors import NotUnderstood
+from archive_crypt.reader.failures import Problem
+from archive_crypt.reader.formats.transcript import FINDINGS, Transcript, extras_of
 from archive_crypt.reader.opening import Book, Entry
 from archive_crypt.reader.protocol import ChatPage
-
-_FORM = "{jabber:x:data}x"
-_LINKS: tuple[LinkName, ...] = ("previous", "next")
 
 
 class ArchiveFile:
@@ -167,15 +163,5 @@ def _transcript(chat: etree._Element, book: Book, trusted: bool) -> Transcript:
         was_crypt = crypt or chat.get(f"{{{OURS}}}crypt") == "true"
         version = collection.version if version is None else version
         collection = replace(collection, crypt=was_crypt, version=version)
-    return Transcript(collection, tuple(reading.entries), _extras(chat), reading.missing, reading.withheld)
-
-
-def _extras(chat: etree._Element) -> Extras:
-    namespace = etree.QName(chat).namespace
-    links: dict[LinkName, Link] = {}
-    for name in _LINKS:
-        link = chat.find(f"{{{namespace}}}{name}")
-        if link is not None and link.get("with"):  # without, it takes a link away (5.7)
-            links[name] = Link(link.get("with", ""), times.parse(link.get("start", "")))
-    form = chat.find(_FORM)
-    return Extras(links, None if form is None else canonical(form))
+    extras = extras_of(page, book.form(page))
+    return Transcript(collection, tuple(reading.entries), extras, reading.missing, reading.withheld)

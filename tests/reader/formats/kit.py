@@ -41,6 +41,8 @@ MOMENTS = st.one_of(
 CONTACTS = st.sampled_from(
     [f"{JULIET}/balcony", JULIET, "garden@rooms.montague.lit", "o'hara&co@capulet.lit"]
 )
+#: Of links, which are read as JIDs.
+JIDS = st.sampled_from([f"{JULIET}/balcony", JULIET, "montague.lit"])
 REST = st.sampled_from(
     [
         '<openpgp xmlns="urn:xmpp:openpgp:0">QUJD</openpgp>',
@@ -101,7 +103,7 @@ def transcripts(draw):
         draw(st.booleans()),
     )
     places = sorted(draw(st.lists(st.integers(0, 40), max_size=6)))
-    links = draw(st.dictionaries(st.sampled_from(["previous", "next"]), st.builds(Link, CONTACTS, MOMENTS)))
+    links = draw(st.dictionaries(st.sampled_from(["previous", "next"]), st.builds(Link, JIDS, MOMENTS)))
     return Transcript(
         collection,
         tuple(draw(entries(place)) for place in places),

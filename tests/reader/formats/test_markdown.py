@@ -85,5 +85,5 @@ def test_what_is_suspicious_is_marked():
         "> **!** repeated, or moved from its place",
         "> **!** This message could not be read: none of your private keys opens this.",
         "> **!** 2 messages are missing here.",
-        "> **!** This collection was listed, but was not there: renamed meanwhile, or withheld.",
+        "> **!** This collection was listed, but the server did not give it, or not to its end.",
     ]

@@ -103,7 +103,7 @@ def test_what_is_suspicious_is_told(file):
         "2 messages are missing here.",
         "y",
         "A message is missing here.",
-        "This collection was listed, but was not there: renamed meanwhile, or withheld.",
+        "This collection was listed, but the server did not give it, or not to its end.",
     ]
     read, gone = mail.read(path, ROMEO)
     assert found(read.entries) == [["out-of-place"], ["no-key"], []]

@@ -120,6 +120,6 @@ def test_what_is_suspicious_is_marked():
         "This message could not be read: none of your private keys opens this.",
         "2 messages are missing here.",
         "A message is missing here.",
-        "This collection was listed, but was not there: renamed meanwhile, or withheld.",
+        "This collection was listed, but the server did not give it, or not to its end.",
     ]
     assert seen.all("finding") == ["not bound to a place, as what clients seal is not"]

@@ -95,7 +95,7 @@ def test_what_could_not_be_read_is_there():
         "This message could not be read: none of your private keys opens this.",
         "2 messages are missing here.",
         "A message is missing here.",
-        "This collection was listed, but was not there: renamed meanwhile, or withheld.",
+        "This collection was listed, but the server did not give it, or not to its end.",
     ]
 
 
