@@ -11,25 +11,31 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.reader import keys, reading
+from archive_crypt.reader import exporting, keys, ox, reading
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.asking import Source
 from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.reader.failures import DONE, SUSPICIOUS, Failure, Problem
 from archive_crypt.reader.failures import failure as failure_of
-from archive_crypt.reader.opening import Book
+from archive_crypt.reader.formats import files
+from archive_crypt.reader.formats.xepfile import ArchiveFile
+from archive_crypt.reader.opening import Book, Entry
+from archive_crypt.reader.openpgp import Keyring
 from archive_crypt.reader.protocol import Listed, Query
-from archive_crypt.reader.show import Lines, Terminal, note
+from archive_crypt.reader.show import Lines, Terminal, bar, note
 from archive_crypt.reader.usage import parser
 
-PASSWORD, PASSPHRASE = "ARCHIVE_READER_PASSWORD", "ARCHIVE_READER_PASSPHRASE"  # noqa: S105 - names of variables
+# Names of variables.
+PASSWORD, PASSPHRASE = "ARCHIVE_READER_PASSWORD", "ARCHIVE_READER_PASSPHRASE"  # noqa: S105
+OPENPGP_PASSPHRASE = "ARCHIVE_READER_OPENPGP_PASSPHRASE"  # noqa: S105
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,7 +129,7 @@ def _enable(options: argparse.Namespace) -> Doing:
             archive = Archive(connection)
             given = [key for _, key in public]
             lasts = await archive.set_auto(given, encrypt=bool(given), lasting=lasting)
-        _display(options).enabled(public, lasts)
+        _display(options, options.jid).enabled(public, lasts)
         return DONE
 
     return enable()
@@ -145,22 +151,118 @@ def _list(options: argparse.Namespace) -> Doing:
 
 def _read(options: argparse.Namespace) -> Doing:
     connection = _connection(options)
-    book = Book(_private_keys(options))
+    private, display = _private_keys(options), _display(options, options.jid)
     query = Query(options.with_, options.start)
-    display = _display(options)
+    stack, keyring = _openpgp(options)
 
     async def read() -> int:
-        async with connection:
-            archive = Archive(connection)
-            chosen = await reading.choose(archive, query)
-            troubles = await reading.read(archive, chosen, book, display, _report, options.last)
+        with stack:
+            async with connection:
+                archive = Archive(connection)
+                chosen = await reading.choose(archive, query)
+                book = Book(private, inner=_inner(keyring, options.jid))
+                troubles = await reading.read(archive, chosen, book, display, _report, options.last)
         if not chosen:
             note("No collection matches.")
-        if troubles:
-            note(f"{troubles} place(s) could not be read, or are suspicious; each says so where it stands.")
-        return SUSPICIOUS if troubles else DONE
+        return _ended(troubles)
 
     return read()
+
+
+def _export(options: argparse.Namespace) -> Doing:
+    if options.encrypted and (options.format != "xep" or options.key or options.openpgp_key):
+        raise Problem("--encrypted goes with --format xep, and takes no key.")
+    files.check_free(options.out)
+    connection = _connection(options)
+    private = [] if options.encrypted else _private_keys(options)
+    query = Query(options.with_, options.start, options.end)
+    stack, keyring = _openpgp(options)
+
+    async def export() -> int:
+        with stack:
+            async with connection:
+                archive = Archive(connection)
+                chosen = await reading.choose(archive, query)
+                if not chosen:
+                    note("No collection matches: nothing was written.")
+                    return DONE
+                book = Book(private, inner=_inner(keyring, options.jid))
+                done = await _written(options, archive, chosen, book)
+        return _exported(options, done)
+
+    return export()
+
+
+async def _written(
+    options: argparse.Namespace, archive: Archive, chosen: Sequence[Listed], book: Book
+) -> exporting.Summary:
+    with _progress(len(chosen)) as progress:
+        if options.encrypted:
+            with files.folder(options.out, options.jid, encrypted=True) as folder:
+                return await exporting.export_encrypted(archive, chosen, folder, progress, _report)
+        with files.new(options.out, options.format, options.jid) as writer:
+            return await exporting.export(archive, chosen, book, writer, progress, _report)
+
+
+def _open(options: argparse.Namespace) -> Doing:
+    if bool(options.format) is not bool(options.out):
+        raise Problem("--format and --out go together: what to write, and where to.")
+    found = [ArchiveFile(path) for path in options.file]
+    owner = next((file.owner for file in found if file.owner), "")
+    private = _private_keys(options)
+    stack, keyring = _openpgp(options)
+
+    async def open_() -> int:
+        transcripts = (
+            transcript
+            for file in found
+            for transcript in file.transcripts(Book(private, inner=_inner(keyring, owner)), trusted=False)
+        )
+        with stack, _progress(None) as progress:
+            if not options.format:
+                done = exporting.show(transcripts, _display(options, owner or "me"), lambda _: None)
+                return _ended(done.troubles)
+            with files.new(options.out, options.format, owner) as writer:
+                done = exporting.rewrite(transcripts, writer, progress)
+        return _exported(options, done)
+
+    return open_()
+
+
+def _ended(troubles: int) -> int:
+    if troubles:
+        note(f"{troubles} place(s) could not be read, or are suspicious; each says so where it stands.")
+    return SUSPICIOUS if troubles else DONE
+
+
+def _exported(options: argparse.Namespace, done: exporting.Summary) -> int:
+    _display(options, "").exported(
+        options.out, options.format, done.collections, done.messages, done.troubles
+    )
+    return _ended(done.troubles)
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[exporting.Progress]:
+    with bar(total) as tell:
+        yield lambda summary: tell(summary.collections, summary.messages)
+
+
+def _openpgp(options: argparse.Namespace) -> tuple[ExitStack, Keyring | None]:
+    """The OpenPGP keys given, if any, which go when the stack is left."""
+    stack = ExitStack()
+    if not options.openpgp_key:
+        return stack, None
+    source = Source(options.openpgp_passphrase_file, OPENPGP_PASSPHRASE, "--openpgp-passphrase-file")
+
+    def ask() -> bytes:
+        return source.get("Passphrase of the OpenPGP key").encode(errors="surrogateescape")
+
+    return stack, stack.enter_context(Keyring(options.openpgp_key, ask))
+
+
+def _inner(keyring: Keyring | None, owner: str) -> Callable[[Listed, Entry], Entry] | None:
+    return None if keyring is None else ox.Reader(owner, keyring).read
 
 
 def _report(collection: Listed, why: str) -> None:
@@ -173,8 +275,8 @@ def _connection(options: argparse.Namespace) -> Connection:
     return Connection(account, source.get(f"Password of {account.bare}"))
 
 
-def _display(options: argparse.Namespace) -> Terminal | Lines:
-    return Lines() if options.json else Terminal(getattr(options, "jid", ""))
+def _display(options: argparse.Namespace, owner: str = "") -> Terminal | Lines:
+    return Lines() if options.json else Terminal(owner)
 
 
 def _passphrase(options: argparse.Namespace) -> Source:
@@ -212,6 +314,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], Doing]] = {
     "enable": _enable,
     "list": _list,
     "read": _read,
+    "export": _export,
+    "open": _open,
 }
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -57,6 +59,21 @@ def local(moment: Micros) -> datetime:
         return whole.astimezone()
     except (OverflowError, ValueError, OSError):
         return whole
+
+
+@contextmanager
+def bar(total: int | None) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal's standard error: told how many of the `total` collections are done,
+    and how many messages there were; None: of how many is not known."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("collections, {task.fields[messages]} messages"))
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total, messages=0)
+
+        def tell(done: int, messages: int) -> None:
+            progress.update(task, completed=done, messages=f"{messages:,}")
+
+        yield tell
 
 
 class Terminal:
@@ -140,6 +157,10 @@ class Terminal:
         """The collection was listed, but is not there."""
         where = f"with {clean(collection.with_)}, {_stamp(collection.start)}"
         self._print(f"! {where}: listed, but not there: renamed just now, or withheld", "bold red")
+
+    def exported(self, to: Path, name: str, collections: int, messages: int, troubles: int) -> None:
+        """Files were written."""
+        self._print(f"{to}: {messages:,} message(s) of {collections:,} collection(s), as {name}")
 
     def _print_day(self, entry: Entry) -> None:
         day = self._day if entry.at is None else f"{local(entry.at):%A} {local(entry.at).date().isoformat()}"
@@ -240,6 +261,10 @@ class Lines:
     def withheld(self, collection: Listed) -> None:
         """The collection was listed, but is not there."""
         _say(**_facts(collection), findings=["withheld"], suspicious=True)
+
+    def exported(self, to: Path, name: str, collections: int, messages: int, troubles: int) -> None:
+        """Files were written."""
+        _say(out=str(to), format=name, collections=collections, messages=messages, suspicious=troubles)
 
 
 class _Console(Console):

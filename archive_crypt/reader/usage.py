@@ -13,6 +13,9 @@ from archive_crypt.model import Micros
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+#: What files can be written.
+FORMATS = ("xep", "jsonl", "mbox", "markdown", "html")
+
 _OVERVIEW = """\
 Reads an archive of XMPP messages that the server keeps and cannot read (XEP-0136, XEP-0241).
 The private key is on this computer only: whoever has the server has ciphertext.
@@ -24,6 +27,7 @@ first steps:
   archive-reader enable romeo@example.org        have everything archived, encrypted for it
   archive-reader list romeo@example.org          what is there
   archive-reader read romeo@example.org --with juliet@example.org --last 20
+  archive-reader export romeo@example.org --format html --out letters.html
 
 Options common to several commands are told by archive-reader COMMAND --help.
 
@@ -75,6 +79,27 @@ What the checks cannot show: who encrypted a message, as anybody can who has the
 whether the last messages of a collection are missing.
 """
 
+_EXPORT = """\
+examples:
+  archive-reader export romeo@example.org --format html --out letters.html
+  archive-reader export romeo@example.org --format jsonl --out all.jsonl --key old.pem --key new.pem
+  archive-reader export romeo@example.org --format xep --encrypted --out backup
+
+xep is XEP-0136's own file format, one file a contact: --out names a new folder. The others are one
+file: jsonl (JSON Lines) loses nothing, mbox is for mail programs, markdown and html are to be read. What
+could not be opened, or is suspicious, is marked in each; the exit code is 4 then. Existing files
+are never overwritten, and a file is there whole or not at all.
+"""
+
+_OPEN = """\
+examples:
+  archive-reader open romeo.xml
+  archive-reader open romeo.xml --key old.pem --format html --out letters.html
+
+FILE is what the operator of a server gives you with archive-crypt export, or a file of
+export --format xep. It is opened here, without any server.
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     """Wrong usage is exit code 1 here, as 2 means something else."""
@@ -97,6 +122,8 @@ def parser() -> argparse.ArgumentParser:
     _add_enable(_command(commands, "enable", "have your messages archived, encrypted", _ENABLE))
     _add_list(_command(commands, "list", "show which collections there are", _LIST))
     _add_read(_command(commands, "read", "show conversations, opened and checked", _READ))
+    _add_export(_command(commands, "export", "write conversations into files", _EXPORT))
+    _add_open(_command(commands, "open", "show a file of an archive, or write it into another", _OPEN))
     return whole
 
 
@@ -151,7 +178,31 @@ def _add_read(command: argparse.ArgumentParser) -> None:
     _add_filter(command)
     _add_keys(command, "open with this private key; may be given again")
     _add_passphrase(command)
+    _add_openpgp(command)
     command.add_argument("--last", type=positive, metavar="N", help="only the last N messages")
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    _add_account(command)
+    _add_filter(command)
+    command.add_argument("--end", type=moment, metavar="TIME", help="only what began before")
+    _add_keys(command, "open with this private key; may be given again")
+    _add_passphrase(command)
+    _add_openpgp(command)
+    command.add_argument("--format", choices=FORMATS, required=True, help="of the file")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file; xep: a folder")
+    command.add_argument(
+        "--encrypted", action="store_true", help="xep only: leave sealed what is sealed; takes no key"
+    )
+
+
+def _add_open(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, nargs="+", metavar="FILE", help="XEP-0136's own file format")
+    _add_keys(command, "open with this private key; may be given again")
+    _add_passphrase(command)
+    _add_openpgp(command)
+    command.add_argument("--format", choices=FORMATS, help="write it so, instead of showing it")
+    command.add_argument("--out", type=Path, metavar="FILE", help="a new file; xep: a folder")
 
 
 def _add_account(command: argparse.ArgumentParser) -> None:
@@ -191,6 +242,22 @@ def _add_passphrase(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="of the private key; else $ARCHIVE_READER_PASSPHRASE, else it is asked for",
+    )
+
+
+def _add_openpgp(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--openpgp-key",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="open OpenPGP messages with this key, or check with it who signed (by gpg); may be given again",
+    )
+    command.add_argument(
+        "--openpgp-passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="of the OpenPGP key; else $ARCHIVE_READER_OPENPGP_PASSPHRASE, else it is asked for",
     )
 
 

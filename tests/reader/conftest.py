@@ -79,8 +79,9 @@ class Served:
         self.server = EmbeddedServer(reactor, DOMAIN, USERS, tls=tls, archive=plug)
         self.port = self.server.listen().getHost().port
 
-    async def record(self, *texts, keys=(LAPTOP,), to=f"juliet@{DOMAIN}", thread=None, at=MORNING):
-        """Romeo says these to somebody, a second apart from `at` on, on a stream that is gone afterwards."""
+    async def record(self, *texts, keys=(LAPTOP,), to=f"juliet@{DOMAIN}", thread=None, at=MORNING, more=""):
+        """Romeo says these to somebody, a second apart from `at` on, on a stream that is gone afterwards.
+        `more`: what else is in each message."""
         jid = JID(f"romeo@{DOMAIN}/feeder")
         await self.archiver.stream_opened(jid)
         public = [key.public() for key in keys]
@@ -88,7 +89,7 @@ class Served:
         await self.archiver.switching.set(jid, stanzas.parse("set", protocol.parse(request.encode())))
         label = f"<thread>{thread}</thread>" if thread else ""
         for second, text in enumerate(texts):
-            message = element(f"<message to='{to}' type='chat'><body>{text}</body>{label}</message>")
+            message = element(f"<message to='{to}' type='chat'><body>{text}</body>{label}{more}</message>")
             await self.archiver.message(jid, Direction.TO, message, (at + second) * SECOND)
         self.archiver.stream_closed(jid)
 

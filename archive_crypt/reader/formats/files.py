@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
@@ -31,6 +31,14 @@ WRITERS: dict[str, Callable[[TextIO, str], Writer]] = {
 
 #: Characters of a contact's name in that of his file; a file system takes 255.
 _LONGEST = 150
+
+
+def new(path: Path, name: str, owner: str) -> AbstractContextManager[Writer]:
+    """A writer of the format called `name`: into a new file, or with 'xep' into a new folder.
+
+    :raises Problem: there is something already, or it cannot be made.
+    """
+    return folder(path, owner, encrypted=False) if name == "xep" else one_file(path, name, owner)
 
 
 @contextmanager
@@ -141,7 +149,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
     :raises Problem: `path` is taken, or cannot be made or written.
     """
-    _check_free(path)
+    check_free(path)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=".archive-reader-", dir=path.parent))
     except OSError as error:
@@ -156,13 +164,14 @@ def _beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_free(path: Path) -> None:
+def check_free(path: Path) -> None:
+    """:raises Problem: there is something at `path` already."""
     if os.path.lexists(path):
         raise Problem(f"{path} exists already, and nothing is overwritten. Choose another with --out.")
 
 
 def _move(temporary: Path, path: Path) -> None:
-    _check_free(path)
+    check_free(path)
     temporary.rename(path)
 
 
