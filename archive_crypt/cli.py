@@ -130,7 +130,7 @@ def _export(options: argparse.Namespace) -> int:
     if jid is None:
         raise ConfigurationError(f"{options.jid!r} is no JID such as romeo@example.org")
     owner = jid.userhost()
-    with closing(psycopg2.connect(load(options.config).database.dsn)) as connection:
+    with closing(psycopg2.connect(load(options.config).database.dsn, connect_timeout=5)) as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
             parts = bundle.written(cursor, owner, _tell_progress)
