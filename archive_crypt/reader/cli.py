@@ -211,6 +211,8 @@ def _open(options: argparse.Namespace) -> Doing:
     owner = next((file.owner for file in found if file.owner), "")
     private = _private_keys(options)
     stack, keyring = _openpgp(options)
+    for file in found:
+        stack.callback(file.close)
 
     async def open_() -> int:
         transcripts = (

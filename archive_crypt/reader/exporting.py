@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import NotFound, NotUnderstood
@@ -28,10 +27,8 @@ class Summary:
 Progress = Callable[[Summary], None]
 
 
-class Put(Protocol):
-    """Writes one page of a collection; how many messages there were, and how many are suspicious."""
-
-    def __call__(self, page: ChatPage) -> tuple[int, int]: ...
+#: Writes a page of a collection; how many messages there were, and how many of them are suspicious.
+Put = Callable[[ChatPage], tuple[int, int]]
 
 
 async def export(

@@ -90,7 +90,7 @@ class PerContact:
         contact = collection.with_.partition("/")[0]
         goes_on = contact in self._paths
         path = self._paths.setdefault(contact, self._folder / file_name(contact))
-        self._file = _opened(path)
+        self._file = _opened(path, new=not goes_on)
         self._collection = collection
         self._writer = xep.Writer(
             self._file, self._owner or None, contact, encrypted=self._encrypted, goes_on=goes_on
@@ -178,13 +178,13 @@ def _move(temporary: Path, path: Path) -> None:
 @contextmanager
 def _text(path: Path) -> Iterator[TextIO]:
     """A text file, written to the disk at its end."""
-    with _opened(path) as file:
+    with _opened(path, new=not path.exists()) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
 
 
-def _opened(path: Path) -> TextIO:
-    """A file to append to, made if need be, for its owner only."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+def _opened(path: Path, *, new: bool) -> TextIO:
+    """A file to append to, or a new one, for its owner only."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o600)
     return os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")

@@ -144,11 +144,13 @@ def _add(gathered: Gathered, collection: Listed | None, kind: str, said: _Object
 
 
 def _read_collection(said: _Object) -> Listed:
-    version = said.get("version")
+    version, start, told = said.get("version"), times.parse(said["start"]), _text(said["told"])
+    if times.parse(told) != start:
+        raise _Unread("its start is told in two ways, which differ.")
     return Listed(
         with_=_text(said["with"]),
-        start=times.parse(said["start"]),
-        told=_text(said["told"]),
+        start=start,
+        told=told,
         version=None if version is None else _natural(version),
         thread=_optional(said, "thread"),
         subject=_optional(said, "subject"),

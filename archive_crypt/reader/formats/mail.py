@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mailbox
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
@@ -58,10 +59,14 @@ def read(path: Path, owner: str) -> Iterator[Transcript]:
     address = jids.read(owner)
     owner = owner if address is None else str(address.userhost())
     try:
-        box = mailbox.mbox(path, create=False)
-        mails = [_mail(key, _parsed(box, key), owner) for key in box.iterkeys()]
+        with closing(mailbox.mbox(path, create=False)) as box:
+            yield from _transcripts(path, box, owner)
     except (OSError, mailbox.Error):
         raise Problem(f"{path} cannot be read as an mbox file.") from None
+
+
+def _transcripts(path: Path, box: mailbox.mbox, owner: str) -> Iterator[Transcript]:
+    mails = [_mail(key, _parsed(box, key), owner) for key in box.iterkeys()]
     if not mails:
         raise Problem(f"{path} holds no mail: an mbox file begins with 'From '.")
     threads: dict[tuple[str, str], list[_Mail]] = {}
@@ -70,7 +75,6 @@ def read(path: Path, owner: str) -> Iterator[Transcript]:
     taken: set[tuple[str, Micros]] = set()
     for thread in threads.values():
         yield from _of_ours(box, thread) if thread[0].ours else _of_others(box, thread, taken)
-    box.close()
 
 
 def _mail(key: str, mail: EmailMessage, owner: str) -> _Mail:

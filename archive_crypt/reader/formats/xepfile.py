@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from lxml import etree
 
@@ -22,6 +21,10 @@ from archive_crypt.reader.formats.transcript import FINDINGS, Transcript, extras
 from archive_crypt.reader.opening import Book, Entry
 from archive_crypt.reader.protocol import ChatPage
 
+#: What iterparse gives: the kind of event, and the element.
+_Event = tuple[str, etree._Element]
+_ROOTS = frozenset(f"{{{namespace}}}archive" for namespace in DIALECTS)
+
 
 class ArchiveFile:
     """A file of this format, at its beginning. `owner`: whose archive it is, '' if it does not tell.
@@ -33,8 +36,8 @@ class ArchiveFile:
         self._path = path
         try:
             self._file = path.open("rb")
-            # Bounded in depth and size; no entity is looked up, and none is taken at all: see `_check`.
-            self._events: Iterator[Any] = iter(
+            # Bounded in depth and size; no entity is looked up, and none is taken at all: see `_begin`.
+            self._events: Iterator[_Event] = iter(
                 etree.iterparse(
                     self._file,
                     events=("start", "end"),
@@ -48,9 +51,11 @@ class ArchiveFile:
             )
         except OSError as error:
             raise Problem(f"{path} cannot be read: {error.strerror}") from None
-        root = self._next()
-        self._check(root)
-        self._root = root[1]
+        try:
+            self._root = self._begin()
+        except Problem:
+            self.close()
+            raise
         self._with = self._root.get("with")
         self.owner: str = self._root.get(f"{{{OURS}}}owner") or ""
 
@@ -85,7 +90,7 @@ class ArchiveFile:
                 while element.getprevious() is not None:
                     del self._root[0]
 
-    def _next(self) -> Any:
+    def _next(self) -> _Event | None:
         try:
             return next(self._events, None)
         except etree.XMLSyntaxError as error:  # its text can quote what is there
@@ -93,13 +98,14 @@ class ArchiveFile:
         except OSError as error:
             raise Problem(f"{self._path} cannot be read: {error.strerror}") from None
 
-    def _check(self, event: Any) -> None:
+    def _begin(self) -> etree._Element:
+        event = self._next()
         root = None if event is None else event[1]
-        name = None if root is None else etree.QName(root)
-        if root is None or name is None or name.localname != "archive" or name.namespace not in DIALECTS:
+        if root is None or root.tag not in _ROOTS:
             raise Problem(f"{self._path} is no archive file (XEP-0136 0.13, section 11).")
         if root.getroottree().docinfo.internalDTD is not None:
             raise Problem(f"{self._path} has a document type, which no archive file needs: it is not read.")
+        return root
 
 
 @dataclass(slots=True)

@@ -51,7 +51,7 @@ def test_what_could_not_be_read_is_there(tmp_path):
 
 
 HEAD = '{"type": "archive", "version": 1}\n'
-COLLECTION = '{"type": "collection", "with": "a@b", "start": "2026-11-21T10:00:00Z", "told": "x"}\n'
+COLLECTION = '{"type": "collection", "with": "a@b", "start": "2026-11-21T10:00:00Z", "told": "2026-11-21T10:00:00.0Z"}\n'
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,7 @@ COLLECTION = '{"type": "collection", "with": "a@b", "start": "2026-11-21T10:00:0
         (HEAD + HEAD, "line 2: a file of ours begins with"),
         ('{"type": "archive", "version": 2}', "line 1: it is of another version than 1"),
         (HEAD + '{"type": "message", "place": 0}', "line 2: it is of no collection"),
+        (HEAD + COLLECTION.replace(".0Z", ".5Z"), "line 2: its start is told in two ways"),
         (HEAD + COLLECTION + '{"type": "poem"}', "line 3: its type is not known"),
         (HEAD + COLLECTION + '{"type": "message"}', "line 3: this is not"),
         (HEAD + COLLECTION + '{"type": "message", "place": -1}', "line 3: this is not"),
