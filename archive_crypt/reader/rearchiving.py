@@ -65,8 +65,9 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A collection to upload, sealed for exactly these public keys. `left_out`: how many messages are
-    not in it; `replaces`: what can be removed, if `is_there` finds all of it in the archive."""
+    """A collection to upload, sealed for exactly these public keys: what `Archive.save` takes. Each item
+    has its time. `left_out`: how many messages are not in it; `replaces`: what can be removed, if
+    `is_there` finds all of it in the archive."""
 
     collection: Listed
     items: tuple[ReadItem, ...]
@@ -96,7 +97,7 @@ def plan_session(session: Session, keys: Sequence[PublicKey], *, consent: bool, 
     start = times.floor_to_millisecond(min(moments))
     return Plan(
         _sealed(session.with_, start, session.thread),
-        items,
+        _dated(items, start),
         _some(keys),
         left_out=len(session.items) - len(items),
     )
@@ -119,7 +120,7 @@ def plan_openpgp(collection: Listed, entries: Iterable[Entry], keys: Sequence[Pu
     return Plan(
         # Another start, as one contact has one collection of each.
         _sealed(collection.with_, collection.start + MILLISECOND, collection.thread),
-        items,
+        _dated(items, collection.start),
         _some(keys),
         left_out,
         None if left_out else collection,
@@ -143,6 +144,15 @@ def _some(keys: Sequence[PublicKey]) -> tuple[PublicKey, ...]:
     if not keys:
         raise Problem("There is no public key to seal it for: give one with --key.")
     return tuple(keys)
+
+
+def _dated(items: Iterable[ReadItem], start: Micros) -> tuple[ReadItem, ...]:
+    """Each with a time: one that does not tell its own has that of the one before."""
+    found = []
+    for item in items:
+        start = start if item.at is None else item.at
+        found.append(replace(item, at=start))
+    return tuple(found)
 
 
 def _essence(item: ReadItem, at: Micros | None) -> tuple[object, ...]:

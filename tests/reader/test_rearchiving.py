@@ -3,15 +3,18 @@
 from dataclasses import replace
 
 import pytest
+from pytest_twisted import ensureDeferred
 
 from archive_crypt.core import times
 from archive_crypt.core.items import ReadItem
-from archive_crypt.model import SECOND
+from archive_crypt.model import SECOND, UploadedItem
+from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.checking import Finding
+from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.reader.failures import Problem
-from archive_crypt.reader.opening import Entry
+from archive_crypt.reader.opening import Book, Entry
 from archive_crypt.reader.otr import Logging
-from archive_crypt.reader.protocol import Listed
+from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.rearchiving import (
     CONSENT,
     ConsentNeeded,
@@ -22,6 +25,7 @@ from archive_crypt.reader.rearchiving import (
     plan_session,
 )
 from tests.kit import LAPTOP, MORNING, PHONE
+from tests.reader.conftest import DOMAIN, USERS, awaited
 
 START = MORNING * SECOND
 BOB, THREAD = "bob@example.com/laptop", "ffd7076498744578d10edabfe7f4a866"
@@ -105,6 +109,40 @@ def test_what_is_not_to_be_stored(hint):
     assert plan_session(some, KEYS, consent=True, forced=True).left_out == 0
     with pytest.raises(Problem, match="no message"):
         plan_session(session(some.items[1]), KEYS, consent=True)
+
+
+@pytest.mark.clause("D218-16", "0218-3-03")
+@ensureDeferred
+async def test_on_a_real_server(served, certificate):
+    """The plugins upload what was planned; the server gets nothing but what is sealed, and each of the
+    keys alone opens it, all of it."""
+    plan = plan_session(session(item("Hello", second=3), item("Alice!", "to", 7)), KEYS, consent=True)
+
+    async def use():
+        account = Account(f"romeo@{DOMAIN}", "127.0.0.1", served.port, certificate)
+        async with Connection(account, USERS["romeo"]) as connection:
+            archive = Archive(connection)
+            await archive.save(plan.collection, plan.items, plan.keys)
+            (listed,) = [chat async for chat in archive.collections(Query())]
+            read = []
+            for key in (LAPTOP, PHONE):
+                book = Book([key])
+                book.begin(listed)
+                read.append([one async for page in archive.pages(listed, book) for one in book.read(page)])
+            return listed, read
+
+    listed, read = await awaited(use())
+    assert (listed.with_, listed.start, listed.thread) == (BOB, START + 3 * SECOND, THREAD)
+    assert [is_there(plan, entries) for entries in read] == [True, True]
+    (kept,) = served.kept
+    assert all(isinstance(one, UploadedItem) and "Alice" not in one.content for one in kept.items.values())
+
+
+def test_every_message_has_a_time():
+    """A message that tells no time has that of the one before, as uploads need one."""
+    undated = replace(item("b"), at=None)
+    plan = plan_session(session(item("a", second=3), undated), KEYS, consent=True)
+    assert [one.at for one in plan.items] == [START + 3 * SECOND] * 2
 
 
 # OpenPGP
