@@ -15,6 +15,43 @@ from archive_crypt.model import UserLimits
 
 T = TypeVar("T")
 
+#: Users who are remembered before it is looked who of them may be forgotten.
+_MANY = 1000
+
+
+class Admissions:
+    """The admission of each user, whether he is here or not: to come back does not help. `clock` is an
+    IReactorTime.
+    """
+
+    def __init__(self, limits: UserLimits, clock: Any) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._users: dict[str, Admission] = {}
+        self._many = _MANY
+
+    def __len__(self) -> int:
+        """The users who are remembered: at most twice as many as asked for something just now, or so."""
+        return len(self._users)
+
+    def admit(self, user: str, ask: Callable[..., Deferred[T]], *args: Any) -> Deferred[T]:
+        """Call `ask` when it is the turn of a request of `user`'s (a bare JID); what it comes to.
+
+        :raises TooManyRequests: too many of his wait already.
+        """
+        admission = self._users.get(user)
+        if admission is None:
+            self._forget_idle()
+            admission = self._users[user] = Admission(self._limits, self._clock)
+        return admission.admit(ask, *args)
+
+    def _forget_idle(self) -> None:
+        """Forget those who would begin anew with the same, now and then."""
+        if len(self._users) < self._many:
+            return
+        self._users = {user: one for user, one in self._users.items() if not one.idle}
+        self._many = max(_MANY, 2 * len(self._users))
+
 
 class Admission:
     """Lets requests through, those of all of a user's streams. `clock` is an IReactorTime."""
@@ -29,6 +66,12 @@ class Admission:
         self._waiting: deque[Deferred[None]] = deque()
         self._call: Any = None
         self._admitting = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is as if nothing had ever been asked."""
+        self._refill()
+        return not self._running and not self._waiting and self._allowed >= self._limits.requests_burst
 
     def admit(self, ask: Callable[..., Deferred[T]], *args: Any) -> Deferred[T]:
         """Call `ask` when it is the request's turn; what it comes to.

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from archive_crypt.admission import Admissions
 from archive_crypt.core import preferences, rsm, stanzas
 from archive_crypt.core.stanzas import (
     DeleteRequest,
@@ -50,14 +51,14 @@ class Management:
         self._works = works
         self._owners = owners
         self._now = now
+        self._admissions = Admissions(works.settings.limits, works.clock)
 
     def admit(self, owner: str, ask: Callable[..., Deferred[T]], *args: Any) -> Deferred[T]:
         """Call `ask` when it is the turn of a request of this owner's.
 
         :raises TooManyRequests: too many of his wait already.
         """
-        here = self._owners.get(owner)
-        return ask(*args) if here is None else here.admission.admit(ask, *args)
+        return self._admissions.admit(owner, ask, *args)
 
     @inlineCallbacks
     def list(self, owner: str, request: ListRequest) -> Generator[Deferred[Any], Any, Page[Collection]]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, succeed
 
-from archive_crypt.admission import Admission
 from archive_crypt.conversations import Conversations
 from archive_crypt.copies import Copies
 from archive_crypt.core import preferences
@@ -58,7 +57,6 @@ class Owner:
         self.conversations = Conversations(jid, works, silence)
         self.copies = Copies(works.clock)
         self.off_the_record = OffTheRecord(jid, self.conversations)
-        self.admission = Admission(works.settings.limits, works.clock)
         self.preferences = Preferences()
         self._decided: dict[tuple[str, str | None], tuple[SaveMode, Terms | None]] = {}
         #: How his messages are sealed now; None: in clear.

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from archive_crypt.admission import Admission
+from archive_crypt.admission import Admission, Admissions
 from archive_crypt.core.dialect import DIALECTS, F
 from archive_crypt.crypto import opening
 from archive_crypt.errors import StorageRefused, TooManyRequests
@@ -97,6 +97,56 @@ def test_all_streams_of_a_user_count():
     answers = [stream.ask(LIST) for stream in streams]
     assert [told(answer) for answer in answers] == [None, None, None, "policy-violation"]
     held.go(house)
+
+
+def test_coming_back():
+    """It does not help to come back: who left while his requests were worked on has no more of them than before,
+    and gets no new burst."""
+    house = House(limits=UserLimits(requests_per_second=1, requests_burst=12))
+    held = Held(house.storage, "collections")
+    for n in range(5):
+        stream = house.stream(f"{ROMEO}/{n}")
+        for _ in range(5):
+            stream.ask(LIST)
+        stream.closes()
+        house.settle()
+    assert ROMEO not in house.archiver._owners
+    assert len(held.waiting) == 2
+    held.go(house)
+    stream = house.stream(f"{ROMEO}/z")
+    stream.ask(LIST)
+    assert (held.waiting, kinds(stream)) == ([], [])
+    for _ in range(14):
+        house.passes(1)
+        held.go(house)
+    assert kinds(stream) == ["result"]
+
+
+def test_nobody_here():
+    """The requests of who has no stream are limited like others'."""
+    admit = House().archiver.management.admit
+    begun = []
+    for _ in range(5):
+        admit(ROMEO, lambda: begun.append(Deferred()) or begun[-1])
+    assert len(begun) == 2
+
+
+def test_who_is_forgotten():
+    """Who waits for nothing and may ask for as much as anybody is forgotten: memory is taken by those only who
+    asked just now."""
+    clock = Clock()
+    admissions = Admissions(UserLimits(), clock)
+    held = [Deferred() for _ in range(10)]
+    for n, one in enumerate(held):
+        admissions.admit(f"held{n}@montague.lit", lambda one=one: one)
+    for n in range(5000):
+        admissions.admit(f"{n}@montague.lit", succeed, None)
+        clock.advance(0.01)
+    assert 10 < len(admissions) < 2000
+    begun = []
+    for _ in range(2):
+        admissions.admit("held0@montague.lit", lambda: begun.append(Deferred()) or begun[-1])
+    assert len(begun) == 1
 
 
 def test_so_many_a_second():
