@@ -90,18 +90,22 @@ def _record(owned: Owned, change: Open | Append, quota: Quota) -> Outcome:
 
 
 def _make_room(owned: Owned, quota: Quota, octets: int, collections: int, but: Kept | None = None) -> bool:
-    """Whether so much more fits, after the oldest collections went, if they may."""
+    """Whether so much more fits, after the oldest collections went, if they may and that is enough."""
 
-    def fits() -> bool:
+    def fits(owned: Owned) -> bool:
         kept = sum(map(weight, owned.kept.values())), len(owned.kept)
         return quota.fits(kept, octets, collections)
 
-    if fits() or not quota.rolling or octets > quota.octets:
-        return fits()
-    for _, kept in sorted(owned.kept.items())[:MOST_OLDEST]:
-        if not fits() and kept is not but and kept.archived < owned.now - int(quota.settled * SECOND):
-            _remove_all(owned, [kept])
-    return fits()
+    def expire(owned: Owned) -> bool:
+        for id_, kept in sorted(owned.kept.items())[:MOST_OLDEST]:
+            mine = but is not None and id_ == but.shown.id
+            if not fits(owned) and not mine and kept.archived < owned.now - int(quota.settled * SECOND):
+                _remove_all(owned, [kept])
+        return fits(owned)
+
+    if fits(owned) or not quota.rolling or octets > quota.octets:
+        return fits(owned)
+    return expire(owned.copy(owned.now)) and expire(owned)
 
 
 def _open(owned: Owned, change: Open) -> Outcome:

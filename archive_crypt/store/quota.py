@@ -4,7 +4,7 @@ operator decides. Never a part of one: a record has no holes.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -108,7 +108,7 @@ def make_room(
     cursor: Any, quota: Quota, owner: Locked, octets: int, collections: int, but: Place | None = None
 ) -> bool:
     """Whether so many octets and collections more fit; after the oldest went, but never `but`, where that
-    is what the operator wants."""
+    is what the operator wants. If they do not fit all the same, nothing goes."""
     if quota.fits(owner.kept, octets, collections):
         return True
     if not quota.rolling or octets > quota.octets:
@@ -121,15 +121,32 @@ def make_room(
         " AND h.archived < (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %s ORDER BY c.id",
         (owner.id, MOST_OLDEST, but[1] if but else -1, int(quota.settled * SECOND)),
     )
+    may_go = deque(cursor.fetchall())
+    freed = sum(size for _, size in may_go)
+    if not quota.fits(owner.kept, octets - freed, collections - len(may_go)):
+        return False
+    kept = owner.kept
+    cursor.execute("SAVEPOINT room")
+    while may_go and not quota.fits(owner.kept, octets, collections):
+        # Keys that others need move to those: what goes may free less than it takes.
+        bury(cursor, owner, _enough(quota, owner, octets, collections, may_go))
+    if quota.fits(owner.kept, octets, collections):
+        return True
+    cursor.execute("ROLLBACK TO SAVEPOINT room")
+    owner.octets, owner.collections = kept
+    return False
+
+
+def _enough(
+    quota: Quota, owner: Locked, octets: int, collections: int, may_go: deque[tuple[int, int]]
+) -> list[int]:
+    """The first of those that `may_go`, taken from there: as many as must go, by what they take."""
     going: list[int] = []
-    freed = 0
-    for collection, size in cursor.fetchall():
-        if quota.fits(owner.kept, octets - freed, collections - len(going)):
-            break
+    while may_go and not quota.fits(owner.kept, octets, collections - len(going)):
+        collection, size = may_go.popleft()
         going.append(collection)
-        freed += size
-    bury(cursor, owner, going)
-    return quota.fits(owner.kept, octets, collections)
+        octets -= size
+    return going
 
 
 def _size(change: Open | Append) -> int:

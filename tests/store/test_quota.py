@@ -25,6 +25,7 @@ from tests.store.kit import (
     START,
     carried,
     data,
+    everything,
     listed,
     numbers,
     only,
@@ -209,6 +210,35 @@ async def test_keys_that_others_need_stay_counted(limited):
     await only(storage, save(3, start=START + 1))
     ((key,),) = (await paged(storage, with_=JULIET)).keys.values()
     assert key == carried()
+
+
+@ensureDeferred
+async def test_nothing_goes_in_vain(limited):
+    """Where all that may go would not be enough, nothing goes."""
+    storage = limited(octets=3 * UPLOADED, rolling=True)
+    await storage.apply([save(1, items=(said(TEXT),)), save(2, JULIET, items=(said(TEXT),) * 2)])
+    before = await everything(storage)
+    assert isinstance(await only(storage, save(9, JULIET, items=(said(TEXT),) * 2)), QuotaExceeded)
+    assert await everything(storage) == before
+
+
+@ensureDeferred
+async def test_keys_that_stay_make_no_room(limited):
+    """A collection whose keys others need frees less than it takes: it goes only if there is room then, or if
+    there is with those after it."""
+    key = carried(text="x" * 200)
+    room = len(key.content.encode()) + len(data("d", "k1").content.encode()) + UPLOADED
+    storage = limited(octets=room, rolling=True)
+    await only(storage, save(1, keys=(key,)))
+    await only(storage, save(2, JULIET, items=(data("d", "k1"),)))
+    await only(storage, save(3, start=START + SECOND, items=(said(TEXT),)))
+    before = await everything(storage)
+    assert isinstance(
+        await only(storage, save(9, JULIET, items=(data("d" * (room - 200), "k1"),))), QuotaExceeded
+    )
+    assert await everything(storage) == before
+    assert (await only(storage, save(4, start=START + 2 * SECOND, items=(said(TEXT),)))).id == 4
+    assert await identities(storage) == [(CHAMBER, START + SECOND), (CHAMBER, START + 2 * SECOND)]
 
 
 @given(st.lists(st.integers(0, 6), max_size=40), st.integers(0, 4))
