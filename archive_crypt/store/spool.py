@@ -59,7 +59,7 @@ class Spool:
         self.id = ""
         self.octets = 0
         self.moved: Path | None = None
-        self._most = most_octets
+        self.most_octets = most_octets
         self._lock: int | None = None
         self._db: sqlite3.Connection | None = None
         self._top = 0  # the highest number of a record that was acknowledged
@@ -108,7 +108,7 @@ class Spool:
         rows = [(*records.write(change), batch) for change in copies]
         rows += [(*records.write(change), None) for change in changes]
         octets = sum(len(row[0]) + len(row[2]) + len(row[3]) + _OVERHEAD for row in rows)
-        if self.octets + octets > self._most:
+        if self.octets + octets > self.most_octets:
             raise SpoolFull("spool_octets")
         with self._transaction() as db:
             db.executemany(_INSERT, rows)

@@ -93,6 +93,11 @@ class Spooling:
         return self._owners.total()
 
     @property
+    def most_octets(self) -> int:
+        """What the spool may hold."""
+        return self._spool.most_octets
+
+    @property
     def behind(self) -> bool:
         """Whether anything is to be done once the database is there."""
         return not self.attached or bool(self._owners) or bool(self._held)

@@ -21,6 +21,7 @@ from archive_crypt.errors import ArchiveBusy, StorageUnavailable
 from archive_crypt.model import Mark
 from archive_crypt.store.entries import REQUESTS, Entry
 from archive_crypt.store.interfaces import Change, Outcome, Storage
+from archive_crypt.store.shares import Shares
 from archive_crypt.store.spooling import Spooling
 
 #: Changes and octets of one transaction at most. More owners share one COMMIT in a larger batch;
@@ -34,9 +35,10 @@ MOST_WAITING = 64 * 1024 * 1024
 #: Seconds before a batch is tried again, growing to the last.
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 
-#: Seconds that a transaction may take, and the part of what may wait that does, before the spool helps.
+#: Seconds that a transaction may take, and the part of what may wait that does, before the spool helps: less
+#: than one owner may have waiting.
 _SLOW = 1.0
-_MUCH = 4
+_MUCH = 5
 
 #: Seconds before a spool that is full is tried again; before all that waits is looked through again.
 _FULL_PAUSE = 1.0
@@ -67,6 +69,7 @@ class Writer:
         self._batch: list[Entry] = []
         self._flying: list[Entry] = []  # the part of the batch that is tried now
         self._last: dict[str, Entry] = {}
+        self._shares = Shares(most_waiting, spooling)
         self._running: Deferred[None] | None = None
         self._moving: Deferred[None] | None = None
         self._drainers: list[Deferred[None]] = []
@@ -89,11 +92,12 @@ class Writer:
         Fails with the ArchiveError that is its outcome, or with StorageRefused if the database will
         not have it; no other change suffers.
 
-        :raises ArchiveBusy: too much waits already; nothing was taken.
+        :raises ArchiveBusy: too much waits already, in all or of its owner's; nothing was taken.
         """
         entry = Entry(change)
-        if self._abandoned or self.octets + entry.size > self._most_waiting:
+        if self._abandoned or self.octets + entry.size > self._most_waiting or not self._shares.fits(entry):
             raise ArchiveBusy
+        self._shares.add(entry)
         self.octets += entry.size
         self._queue.append(entry)
         self._last[change.owner] = entry
@@ -344,6 +348,7 @@ class Writer:
                 some = spooling.take(self._queue, self._batch, self._flying)
                 if not some or not (yield spooling.keep(some)):
                     break
+                self._shares.spooled(some.entries)
                 self._settle(some.entries, [None] * len(some.entries))
         moving, self._moving = self._moving, None
         if moving is not None:
@@ -366,6 +371,7 @@ class Writer:
             if entry.settled:  # it was spooled meanwhile
                 continue
             self.octets -= entry.size
+            self._shares.remove(entry)
             if self._last.get(entry.change.owner) is entry:
                 del self._last[entry.change.owner]
             entry.settle(outcome)

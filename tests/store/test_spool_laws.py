@@ -160,6 +160,30 @@ def test_a_refusal_while_the_database_is_slow(tmp_path):
     process.spool.close()
 
 
+def test_nobody_fills_the_spool(tmp_path):
+    """In an outage one owner's part of the spool is a quarter, however much time he has: what is more of his is
+    refused, and others' is taken, spooled and written; when all is, he may have as much again."""
+    process, talk = Process(Database(), tmp_path, most_spooled=100_000), Talk()
+    process.passes(1)
+    for _ in range(2):
+        process.database.up = False
+        for _ in range(40):
+            for _ in range(10):
+                talk.says(process, OWNERS[0], True)
+            process.passes(1)
+        assert not process.spooling.full
+        before = len(talk.acknowledged)
+        assert before < len(talk.said)
+        assert process.spool.octets <= 25_000
+        for owner in OWNERS[1:]:
+            talk.says(process, owner, True)
+        process.passes(1)
+        assert len(talk.acknowledged) == before + 2
+        process.recovers()
+        talk.check(process.database)
+    assert before > 70
+
+
 def test_a_database_that_does_not_tell(tmp_path):
     """One that refuses to say what it has of the spool (its tables are not migrated, say) is like one that is
     away: what is sealed is spooled, and written once that is mended."""

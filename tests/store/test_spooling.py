@@ -109,7 +109,7 @@ async def test_full(begin):
     """A spool that is full is said to be: nothing more should be read, and nothing is acknowledged."""
     process = begin(away=True, most_octets=1000)
     await process.says(sealed_open())
-    late = process.writer.submit(sealed(0, cipher=b"x" * 1000))
+    late = process.writer.submit(sealed(0, cipher=b"x" * 1000, owner=JULIET))
     late.addErrback(lambda failure: failure.trap(StorageUnavailable))
     while not process.thread.spooling.full:
         await deferLater(reactor, 0.01)

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from archive_crypt.errors import ArchiveBusy, StorageRefused, StorageUnavailable
 from archive_crypt.model import SECOND, PlainItem, SealedItem, Window
-from archive_crypt.store.interfaces import Append, ListFilter, Open
+from archive_crypt.store.interfaces import Append, ListFilter, Open, Reseal
 from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.pgsql import PgStorage
 from archive_crypt.store.writer import MOST_CHANGES, Writer
@@ -22,8 +22,8 @@ def opened(owner=ROMEO, collection=1):
     return Open(owner, collection, WITH, START)
 
 
-def said(owner=ROMEO, number=0, collection=1):
-    return Append(owner, collection, PlainItem(number, START, "<to><body>hi</body></to>"))
+def said(owner=ROMEO, number=0, collection=1, text="hi"):
+    return Append(owner, collection, PlainItem(number, START, f"<to><body>{text}</body></to>"))
 
 
 def unsealable(owner, number):
@@ -142,10 +142,30 @@ def test_queue_is_bounded():
     writer = Writer(storage, clock, most_waiting=2_000)
     storage.failing = StorageUnavailable()
     while writer.octets < 1_500:
-        writer.submit(opened()).addErrback(lambda f: None)
+        writer.submit(opened(owner=f"{writer.octets}@verona.lit")).addErrback(lambda f: None)
     with pytest.raises(ArchiveBusy):
         writer.submit(opened())
     assert writer.octets <= 2_000
+
+
+def test_nobody_fills_the_queue():
+    """One owner's part of what waits is a quarter: what is more of his is refused, whatever others have, and
+    theirs is taken. A single change of his always is, as is what seals what is in clear."""
+    clock, storage = Clock(), MemoryStorage()
+    writer = Writer(storage, clock, most_waiting=400_000)
+    storage.failing = StorageUnavailable()
+    for number in range(60):
+        writer.submit(said(ROMEO, number, text="x" * 1_000)).addErrback(lambda f: None)
+    with pytest.raises(ArchiveBusy):
+        writer.submit(said(ROMEO, 60, text="x" * 10_000))
+    writer.submit(Reseal(ROMEO, 1, "k1", "urn:gcm", (), ())).addErrback(lambda f: None)
+    writer.submit(said(JULIET, text="x" * 110_000)).addErrback(lambda f: None)
+    with pytest.raises(ArchiveBusy):
+        writer.submit(said(JULIET, 1))
+    storage.failing = None
+    while writer.octets:
+        clock.advance(1)
+    writer.submit(said(ROMEO, 60, text="x" * 90_000)).addErrback(lambda f: None)
 
 
 def test_queue_empties():
