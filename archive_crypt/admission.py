@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from archive_crypt.errors import TooManyRequests
+from archive_crypt.errors import ArchiveBusy, TooManyRequests
 from archive_crypt.model import UserLimits
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class Admissions:
         self._clock = clock
         self._users: dict[str, Admission] = {}
         self._many = _MANY
+        self._unanswered = 0
 
     def __len__(self) -> int:
         """The users who are remembered: at most twice as many as asked for something just now, or so."""
@@ -38,12 +39,21 @@ class Admissions:
         """Call `ask` when it is the turn of a request of `user`'s (a bare JID); what it comes to.
 
         :raises TooManyRequests: too many of his wait already.
+        :raises ArchiveBusy: too many of all users do.
         """
+        if self._unanswered >= self._limits.server_requests:
+            raise ArchiveBusy
         admission = self._users.get(user)
         if admission is None:
             self._forget_idle()
             admission = self._users[user] = Admission(self._limits, self._clock)
-        return admission.admit(ask, *args)
+        answer = admission.admit(ask, *args)
+        self._unanswered += 1
+        return answer.addBoth(self._over)
+
+    def _over(self, result: T) -> T:
+        self._unanswered -= 1
+        return result
 
     def _forget_idle(self) -> None:
         """Forget those who would begin anew with the same, now and then."""

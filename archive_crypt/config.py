@@ -21,16 +21,18 @@ from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.limits import Limits
 from archive_crypt.hosts.wire import address
 from archive_crypt.model import Automatic, SaveMode, Settings, UserLimits, WhenFull
+from archive_crypt.store.writer import MOST_WAITING
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
     """``[database]``: `dsn` as libpq has it (empty: its environment variables), `readers` connections;
-    `spool`: the file where sealed changes wait while the database is away (empty: none), of at most
-    `spool_octets`."""
+    `waiting_octets` of changes wait for it in memory at most; `spool`: the file where sealed ones wait while
+    it is away (empty: none), of at most `spool_octets`."""
 
     dsn: str = ""
     readers: int = 4
+    waiting_octets: int = MOST_WAITING
     spool: str = ""
     spool_octets: int = 1024 * 1024 * 1024
 
@@ -116,6 +118,8 @@ _YEAR = 365 * 24 * 3600
 _MOST = 2**31 - 1
 #: Each EncryptedKey is on every page.
 _MOST_OF = {"octets": 2**53, "keys": MOST_KEYS, "keys_supplied": MOST_KEYS}
+#: Octets of changes that must have room to wait: a large upload, or one stanza after the other is refused.
+_LEAST_WAITING = 1024 * 1024
 #: Octets of a stanza that every server takes.
 _LEAST_STANZA = 10_000
 
@@ -169,7 +173,10 @@ def _config(said: dict[str, Any]) -> Config:
     if "component" in said:
         component = _component(_filled(("component",), Component, _table(said, "component")))
     hardening = _filled(("hardening",), Hardening, _table(said, "hardening"))
-    return Config(_filled(("database",), Database, database), settings, filled, component, hardening)
+    stored = _filled(("database",), Database, database)
+    if stored.waiting_octets < _LEAST_WAITING:
+        raise _Wrong(("database", "waiting_octets"), f"write {_LEAST_WAITING} or more")
+    return Config(stored, settings, filled, component, hardening)
 
 
 def _component(said: Component) -> Component:

@@ -82,8 +82,8 @@ class Conversations:
         """
         talk = self._talk(arrival)
         # What comes from outside decides how many there would be.
-        if talk.key not in self._open and len(self._open) >= self._limits.open_collections:
-            self.stop_one(next(iter(self._open.values())))  # silent for longest
+        if talk.key not in self._open:
+            self._make_room()
         self._open.pop(talk.key, None)
         self._open[talk.key] = talk  # the last that was heard stands last
         try:
@@ -226,6 +226,13 @@ class Conversations:
             start = times.floor_to_millisecond(arrival.at)
             talk = Conversation(key, new_id(arrival.now), arrival.peer.jid, start)
         return talk
+
+    def _make_room(self) -> None:
+        """Close what was silent for longest if no more may be open: of the owner's, or of all users'."""
+        if len(self._open) >= self._limits.open_collections:
+            self.stop_one(next(iter(self._open.values())))
+        elif len(self._silence) >= self._limits.server_open_collections:
+            self._silence.end_one()
 
     def _abort(self, talk: Conversation) -> None:
         """Something failed halfway: nothing more goes this way, and no key stays behind."""

@@ -314,13 +314,14 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class UserLimits:
-    """What one user may take of the archive, all his streams together.
+    """What one user may take of the archive, all his streams together; `server_`: all users together.
 
     `octets` of items, forms and EncryptedKeys, in so many `collections`, and what happens `when_full`;
     `open_collections`: recorded at once, each with a data key. `items_an_upload`. `keys_supplied`: public
     keys in one ``<auto/>``; `keys`: of all his streams, and published. `subscriptions`: streams that are
     told of preferences, in each dialect. `requests_per_second`: that begin, once `requests_burst` did;
-    `requests_at_once` that are worked on while `requests_waiting` wait.
+    `requests_at_once` that are worked on while `requests_waiting` wait. `server_requests`: that are worked
+    on or wait; `server_open_collections`: recorded at once.
     """
 
     octets: int = 1024 * 1024 * 1024
@@ -335,6 +336,8 @@ class UserLimits:
     requests_burst: int = 500
     requests_at_once: int = 2
     requests_waiting: int = 100
+    server_requests: int = 5000
+    server_open_collections: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,16 @@ class Silence(Generic[T]):
         self._heard: OrderedDict[T, tuple[float, Callable[[T], object]]] = OrderedDict()
         self._call: Any = None
 
+    def __len__(self) -> int:
+        """How many are listened to."""
+        return len(self._heard)
+
+    def end_one(self) -> None:
+        """Do as if whichever was silent for longest had been so for long enough."""
+        one, (_, over) = next(iter(self._heard.items()))
+        self.forget(one)
+        over(one)
+
     def heard(self, one: T, over: Callable[[T], object]) -> None:
         """It was not silent just now; call `over` with it once it has been for long enough."""
         self._heard[one] = (self._clock.seconds() + self._seconds, over)

@@ -102,7 +102,7 @@ class ArchiveService(Service):
             self._spool = SpoolThread(database.spool, database.spool_octets, reactor)
         self._storage = PgStorage(database.dsn, reactor, database.readers, quota)
         spooling = self._spool.spooling if self._spool is not None else None
-        writer = Writer(self._storage, reactor, spooling=spooling)
+        writer = Writer(self._storage, reactor, database.waiting_octets, spooling)
         works = Works(self._storage, writer, KeyRing(), reactor, config.archive)
         self._archiver = Archiver(works, streams_outlive=config.component is not None)
         try:

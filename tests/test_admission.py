@@ -149,6 +149,34 @@ def test_who_is_forgotten():
     assert len(begun) == 1
 
 
+def test_requests_of_all():
+    """However many users ask: beyond what the whole server may have unanswered, requests get resource-constraint
+    (wait); when some are answered, others are taken again."""
+    house = House(limits=UserLimits(server_requests=6))
+    streams = [house.stream(f"{n}@montague.lit/a") for n in range(4)]
+    held = Held(house.storage, "collections")
+    answers = [stream.ask(LIST) for stream in streams for _ in range(2)]
+    assert [told(answer) for answer in answers] == [None] * 6 + ["resource-constraint"] * 2
+    assert answers[-1].find("{*}error").get("type") == "wait"
+    held.go(house)
+    assert told(streams[3].ask(LIST)) is None
+    held.go(house)
+    assert kinds(streams[3])[-1] == "result"
+
+
+def test_open_collections_of_all():
+    """However many users talk: no more collections are open, and no more data keys alive, than the whole server
+    may have; whichever was silent for longest is closed, and nothing is lost."""
+    house = House(limits=UserLimits(server_open_collections=5))
+    streams = [house.stream(f"{n}@montague.lit/a") for n in range(4)]
+    for stream in streams:
+        auto(stream, encrypt="true", keys=key_info(LAPTOP, "laptop"))
+    said = [stream.says(chat("hi", to=f"{n}@capulet.lit")) for n in range(4) for stream in streams]
+    assert len(house.keyring) == 5
+    assert [len(house.archiver._owners[f"{n}@montague.lit"].conversations) for n in range(4)] == [1, 1, 1, 2]
+    assert all(done.result is True for done in said)
+
+
 def test_so_many_a_second():
     """After a burst requests are answered at the pace that the operator allows, one after the other: who waits
     for answers is slowed, never refused."""

@@ -104,6 +104,7 @@ def test_every_limit(tmp_path):
         (f"[archive]\nexpire = {10**30}", "archive.toml:2: archive.expire: write a whole number from 1 to"),
         ("[archive]\nwrap = 'rsa'", "archive.toml:2: archive.wrap: write one of 'rsa-oaep'"),
         ("[database]\n\nreaders = 0", "archive.toml:3: database.readers: write a whole number from 1 to"),
+        ("[database]\nwaiting_octets = 9", "archive.toml:2: database.waiting_octets: write 1048576 or more"),
         ("[host]\nport = '5222'", "archive.toml:2: host.port: write a whole number from 0 to 65535"),
         ("[host]\nport = 70000", "archive.toml:2: host.port: write a whole number from 0 to 65535"),
         ("[host]\nport = -1", "archive.toml:2: host.port: write a whole number from 0 to 65535"),

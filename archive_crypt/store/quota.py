@@ -13,7 +13,7 @@ from archive_crypt.store.burials import bury
 from archive_crypt.store.interfaces import Append, Open
 from archive_crypt.store.sql import Locked, Place
 
-#: Octets of a batch at most, as the writer holds no more: who is further from full is not looked at.
+#: Octets of a batch at most: the writer's, and its last upload. Who is further from full is not looked at.
 _NEAR = 64 * 1024 * 1024
 
 #: Collections that go at once to make room, so that the others in the transaction need not wait long.
