@@ -52,6 +52,29 @@ def test_recording_stops_as_a_whole(keys):
     assert notices(other) == []
 
 
+def test_what_a_stranger_fills():
+    """A stranger's words fill an archive; where its owner prefers not to have his saved, or anybody's but his
+    contacts', they take nothing."""
+    prefers = "<iq type='set' id='p'><pref xmlns='urn:xmpp:archive'>{}</pref></iq>"
+    for wish in (
+        "",
+        "<item jid='stranger@flood.lit' save='false' otr='concede'/>",
+        "<item jid='flood.lit' save='false' otr='concede'/>",
+        f"<default save='false' otr='concede'/><item jid='{JULIET}' save='body' otr='concede'/>",
+    ):
+        full = house(2000)
+        stream = full.stream(f"{ROMEO}/a")
+        auto(stream)
+        if wish:
+            assert told(stream.ask(prefers.format(wish))) == "result"
+        for n in range(20):
+            flood = chat("x" * 500, **{"from": "stranger@flood.lit/x", "id": f"s{n}"})
+            stream.hears(flood).addErrback(lambda _: None)
+        stream.hears(chat("love", **{"from": f"{JULIET}/b", "id": "1"})).addErrback(lambda _: None)
+        assert full.archiver._owners[ROMEO].full is not bool(wish)
+        assert (["love"] in texts(full)) is bool(wish)
+
+
 def test_recording_goes_on_after_a_removal():
     """When something is removed recording goes on, in a new collection."""
     full = house(400)
