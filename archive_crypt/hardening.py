@@ -17,7 +17,7 @@ from typing import NamedTuple
 from twisted.logger import Logger
 
 from archive_crypt.crypto import lockedmem
-from archive_crypt.errors import LockedMemoryUnavailable
+from archive_crypt.errors import ConfigurationError, LockedMemoryUnavailable
 
 #: What has to stand in the environment before a process begins. Python must give back what it frees to
 #: glibc, and glibc must overwrite it, which it leaves out for blocks that it keeps at hand for a thread. And
@@ -58,12 +58,19 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def enter() -> None:
-    """Be a hardened process. Unless it was begun as one, this is begun anew, by the same command."""
+    """Be a hardened process. Unless it was begun as one, this is begun anew, by the same command.
+
+    :raises ConfigurationError: it cannot be.
+    """
     tried = os.environ.pop(_TRIED, None)
     hardened = environment(os.environ)
     if tried is None and hardened != dict(os.environ):
         again = [sys.executable, *sys.orig_argv[1:]]
-        os.execve(sys.executable, again, {**hardened, _TRIED: "1"})  # noqa: S606 - ourselves
+        try:
+            os.execve(sys.executable, again, {**hardened, _TRIED: "1"})  # noqa: S606 - ourselves
+        except (OSError, ValueError):  # ValueError: Python does not know its own program
+            why = f"{sys.executable!r} cannot be begun anew: start with LD_BIND_NOW=1 {_shown()}"
+            raise ConfigurationError(f"hardening.memory: {why}") from None
     close()
 
 
@@ -95,13 +102,17 @@ def tell(log: Logger) -> None:
 
 
 def foretold() -> list[Protection]:
-    """The protections of a hardened process, as a child tells them."""
-    told = subprocess.run(  # noqa: S603 - ourselves
-        [sys.executable, "-P", "-m", "archive_crypt.hardening"],
-        env=environment(os.environ),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    """The protections of a hardened process, as a child tells them; or that there can be none."""
+    try:
+        told = subprocess.run(  # noqa: S603 - ourselves
+            [sys.executable, "-P", "-m", "archive_crypt.hardening"],
+            env=environment(os.environ),
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = f"could not be tried: {sys.executable!r} fails ({type(error).__name__})"
+        return [Protection(False, "hardening", why)]
     return [Protection(*one) for one in json.loads(told.stdout)]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from archive_crypt import cli, hardening
+from archive_crypt.errors import ConfigurationError
 from tests.crypto.kit import UNPRIVILEGED
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +113,20 @@ def test_check_tells_the_protections(configuration, capsys):
     path = configuration("")
     cli.main(["check", "--config", str(path)])
     assert f"ok   hardening: off; see {path}:8: hardening.memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("executable", ["", "/nowhere/python", "/bin/false"])
+def test_a_python_that_cannot_be_begun(configuration, capsys, monkeypatch, executable):
+    """Where Python does not know its own program, or that fails, `check` says so in a line, and `serve` what to do."""
+    path = str(configuration("memory = true"))
+    monkeypatch.setattr(sys, "executable", executable)
+    cli.main(["check", "--config", path, "--json"])
+    found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert not found["hardening"]["ok"]
+    assert "could not be tried" in found["hardening"]["found"]
+    if executable != "/bin/false":
+        with pytest.raises(ConfigurationError, match=r"hardening\.memory: .* cannot be begun anew"):
+            hardening.enter()
 
 
 def test_a_service_can_refuse_to_run_without_locked_memory(configuration):
