@@ -3,7 +3,9 @@
 --
 --     runuser -u postgres -- psql -d archive -v ON_ERROR_STOP=1 < sql/roles.sql
 --
--- It can be run again at any time, also on a database that the role owned so far.
+-- It can be run again at any time, also on a database that the role owned so far. What it cannot know of is left
+-- to you: other schemas of this database that are open to everybody (GRANT ... TO PUBLIC), and other databases
+-- of the cluster, which everybody may connect to unless that is revoked, or pg_hba.conf names this one only.
 
 BEGIN;
 
@@ -37,6 +39,10 @@ BEGIN
     -- Everybody may connect to a new database, and make temporary tables there.
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC, "archive-crypt"', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO "archive-crypt"', current_database());
+
+    -- Everybody may make large objects, and fill the disk with them.
+    REVOKE EXECUTE ON FUNCTION lo_creat(int), lo_create(oid), lo_from_bytea(oid, bytea)
+        FROM PUBLIC, "archive-crypt";
 
     REVOKE ALL ON SCHEMA public FROM PUBLIC, "archive-crypt";
     GRANT USAGE ON SCHEMA public TO "archive-crypt";
