@@ -16,6 +16,8 @@ PLAIN, CRYPT = "1469-07-21T02:56:15Z", "1469-07-22T02:56:15Z"
 CONTACT = "friar@church.lit/cell"
 THREAD, DATA_KEY, PUBLIC_KEY = "thread-of-the-victim", "dataKeyOfTheVictim", "publicKeyOfTheVictim"
 
+#: A collection of the victim's, by its start.
+NAMED = f"with='{CONTACT}' start='{{}}'"
 _NAME = f"<KeyName xmlns='{XMLDSIG}'>{{}}</KeyName>"
 
 
@@ -75,7 +77,12 @@ def verbs(namespace, ids):
     """(iq type, payload) of everything that can be asked, each in the names of the victim's archive; `ids`: the
     ids that its pages and changes have. What reads comes first."""
     own = f"xmlns='{namespace}'"
-    named = f"with='{CONTACT}' start='{{}}'"
+    reread = [f"<retrieve {own} {NAMED.format(start)}/>" for start in (CRYPT, "1999-01-01T00:00:00Z")]
+    asked = [("get", one) for one in _reads(own, ids)] + [("set", one) for one in _uploads(own)]
+    return asked + [("get", one) for one in reread] + [("set", one) for one in _writes(own, ids)]
+
+
+def _reads(own, ids):
     key, other = _NAME.format(PUBLIC_KEY), _NAME.format(DATA_KEY)
     pages = [f"<set xmlns='{RSM}'>{page}</set>" for page in _pages(ids)]
     reads = [f"<list {own} with='{with_}'/>" for with_ in (CONTACT, "church.lit", "friar@church.lit")]
@@ -87,19 +94,27 @@ def verbs(namespace, ids):
         ]
         reads += [f"<keys {own}>{key}{page}</keys>"]
         for start in (PLAIN, CRYPT):
-            reads += [f"<retrieve {own} {named.format(start)}>{page}</retrieve>"]
+            reads += [f"<retrieve {own} {NAMED.format(start)}>{page}</retrieve>"]
     for start in (PLAIN, CRYPT, *ids["starts"]):
-        reads += [f"<retrieve {own} {named.format(start)}>{part}</retrieve>" for part in ("", key, other)]
-    reads += [f"<keys {own}>{other}</keys>", f"<modified {own}/>", f"<pref {own}/>"]
-    upload = f"<save {own}><chat {named}>{{}}</chat></save>"
+        reads += [f"<retrieve {own} {NAMED.format(start)}>{part}</retrieve>" for part in ("", key, other)]
+    return reads + [f"<keys {own}>{other}</keys>", f"<modified {own}/>", f"<pref {own}/>"]
+
+
+def _upload(own, start, inner):
+    return f"<save {own}><chat {NAMED.format(start)}>{inner}</chat></save>"
+
+
+def _uploads(own):
     # EncryptedData under the victim's data key: is its EncryptedKey given with it?
-    uploads = [upload.format(CRYPT, data("bXk="))]
-    uploads += [
-        upload.format("1999-01-01T00:00:00Z", f"<{name} {named.format(CRYPT)}/>")
-        for name in ("previous", "next")
-    ]
-    reread = [f"<retrieve {own} {named.format(start)}/>" for start in (CRYPT, "1999-01-01T00:00:00Z")]
-    writes = [upload.format(start, said("Mine")) for start in (PLAIN, *ids["starts"])]
+    uploads = [_upload(own, CRYPT, data("bXk="))]
+    for name in ("previous", "next"):
+        uploads += [_upload(own, "1999-01-01T00:00:00Z", f"<{name} {NAMED.format(CRYPT)}/>")]
+    return uploads
+
+
+def _writes(own, ids):
+    key = _NAME.format(PUBLIC_KEY)
+    writes = [_upload(own, start, said("Mine")) for start in (PLAIN, *ids["starts"])]
     writes += [f"<pref {own}>{part}</pref>" for part in _preferences()]
     writes += [
         f"<itemremove {own}><item jid='{jid}'/></itemremove>" for jid in ("diary@capulet.lit", CONTACT)
@@ -110,17 +125,15 @@ def verbs(namespace, ids):
     writes += [f"<auto {own} save='false' scope='{scope}'/>" for scope in ("stream", "global")]
     for start in (PLAIN, CRYPT, *ids["starts"]):
         writes += [
-            f"<delete {own} {named.format(start)}>{key}</delete>",
-            f"<remove {own} {named.format(start)}/>",
+            f"<delete {own} {NAMED.format(start)}>{key}</delete>",
+            f"<remove {own} {NAMED.format(start)}/>",
         ]
     writes += [f"<remove {own} with='{with_}'/>" for with_ in (CONTACT, "church.lit")]
-    writes += [
+    return writes + [
         f"<remove {own} open='true'/>",
         f"<remove {own} end='9999-01-01T00:00:00Z'/>",
         f"<remove {own}/>",
     ]
-    asked = [("get", one) for one in reads] + [("set", one) for one in uploads]
-    return asked + [("get", one) for one in reread] + [("set", one) for one in writes]
 
 
 def _pages(ids):

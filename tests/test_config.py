@@ -30,38 +30,38 @@ def test_empty_file(tmp_path):
     assert loaded(tmp_path, "") == Config()
 
 
+EVERYTHING = """
+[database]
+dsn = "postgresql:///archive"
+readers = 2
+[archive]
+save = "message"
+encryption = false
+minimum_key_bits = 1024
+silence = 300
+seal = "aes128-cbc"
+wrap = "rsa-oaep-mgf1p"
+collections_a_page = 50
+items_a_page = 20
+[host]
+domain = "montague.lit"
+interface = "::1"
+port = 0
+data = "/srv/archive"
+[host.users]
+romeo = "secret"
+[host.limits]
+connections = 5
+idle = 30
+[archive.limits]
+octets = 5000000000
+when_full = "expire"
+"""
+
+
 def test_everything(tmp_path):
     """Every setting there is, in one file."""
-    config = loaded(
-        tmp_path,
-        """
-        [database]
-        dsn = "postgresql:///archive"
-        readers = 2
-        [archive]
-        save = "message"
-        encryption = false
-        minimum_key_bits = 1024
-        silence = 300
-        seal = "aes128-cbc"
-        wrap = "rsa-oaep-mgf1p"
-        collections_a_page = 50
-        items_a_page = 20
-        [host]
-        domain = "montague.lit"
-        interface = "::1"
-        port = 0
-        data = "/srv/archive"
-        [host.users]
-        romeo = "secret"
-        [host.limits]
-        connections = 5
-        idle = 30
-        [archive.limits]
-        octets = 5000000000
-        when_full = "expire"
-        """,
-    )
+    config = loaded(tmp_path, EVERYTHING)
     assert (config.database.dsn, config.database.readers) == ("postgresql:///archive", 2)
     assert config.archive.save is SaveMode.MESSAGE
     assert not config.archive.encryption
