@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from archive_crypt.admission import Admission, Admissions
 from archive_crypt.core.dialect import DIALECTS, F
 from archive_crypt.crypto import opening
-from archive_crypt.errors import StorageRefused, TooManyRequests
+from archive_crypt.errors import StorageRefused, StorageUnavailable, TooManyRequests
 from archive_crypt.model import UserLimits
 from tests.kit import LAPTOP, PHONE, House, key_info
 from tests.test_hostile import JULIET, ROMEO, Held, auto, chat, told
@@ -162,6 +162,26 @@ def test_requests_of_all():
     assert told(streams[3].ask(LIST)) is None
     held.go(house)
     assert kinds(streams[3])[-1] == "result"
+
+
+def test_a_flood_costs_its_owner():
+    """One user's flood while the database is away is refused from his part of what may wait on, and counted; of
+    others every copy is archived."""
+    house = House()
+    one, other = house.stream(f"{ROMEO}/a"), house.stream(f"{JULIET}/b")
+    for stream in (one, other):
+        auto(stream, encrypt="true", keys=key_info(LAPTOP, "laptop"))
+    house.storage.failing = StorageUnavailable()
+    for n in range(400):
+        flood = chat("x" * 180_000, **{"from": f"stranger{n}@flood.lit/x", "id": f"{n}"})
+        one.hears(flood).addErrback(lambda _: None)
+    said = [other.says(chat(f"{n}", to=ROMEO)) for n in range(20)]
+    refused = house.archiver.counts["not archived: ArchiveBusy"]
+    assert 250 < refused < 400
+    house.storage.failing = None
+    house.passes(10)
+    assert all(done.result is True for done in said)
+    assert house.archiver.counts["archived"] == 400 - refused + 20
 
 
 def test_open_collections_of_all():
