@@ -6,6 +6,9 @@ No error of this module ever carries a message's text, a key, a password or a st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class ArchiveError(Exception):
     """The archive could not do this."""
@@ -100,6 +103,21 @@ class StorageRefused(ArchiveError):
 
 class CollectionGone(StorageRefused):
     """The collection was removed while it was being recorded."""
+
+
+class CollectionUnknown(CollectionGone):
+    """The archive has no such collection, and none that was removed."""
+
+
+class PartlyRefused(StorageRefused):
+    """Some changes of a batch were refused, so none of it was made.
+
+    `outcomes`: theirs, by their places in the batch.
+    """
+
+    def __init__(self, outcomes: Mapping[int, ArchiveError] = MappingProxyType({})) -> None:
+        super().__init__()
+        self.outcomes = outcomes
 
 
 class Withheld(StorageRefused):

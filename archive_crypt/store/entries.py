@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from archive_crypt.errors import ArchiveError, QuotaExceeded, StorageUnavailable
 from archive_crypt.model import Item, SealedItem
 from archive_crypt.store.interfaces import (
     AddKeys,
@@ -27,6 +29,9 @@ from archive_crypt.store.interfaces import (
 
 #: Octets a waiting change takes besides its content, roughly.
 _OVERHEAD = 512
+
+#: Collections that are remembered to have ended. More than their recorders still write to.
+_MOST_ENDED = 10_000
 
 #: What somebody waits for who can ask again: told that the database is away, he does.
 REQUESTS = (Save, Remove, DeleteKeys, SetPreferences, SetAuto, Expire)
@@ -62,6 +67,52 @@ class Entry:
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter.callback(None) if error is None else waiter.errback(error)
+
+
+class Ended:
+    """Collections that were never opened, or that something was refused for: what comes after it is refused,
+    too. Or it would be said to be durable in a spool, and have no place to go to."""
+
+    def __init__(self) -> None:
+        self._errors: OrderedDict[tuple[str, int], ArchiveError] = OrderedDict()
+
+    def find(self, change: Change) -> ArchiveError | None:
+        """What a change is refused with at once."""
+        if not self._errors or not isinstance(change, Open | Append):
+            return None
+        return self._errors.get((change.owner, change.collection))
+
+    def note(self, change: Change, outcome: Outcome | Exception) -> bool:
+        """Whether a collection ends with this outcome of a change."""
+        if not isinstance(change, Open | Append) or not isinstance(outcome, ArchiveError):
+            return False
+        if isinstance(outcome, StorageUnavailable):  # the end
+            return False
+        if isinstance(change, Append) and not isinstance(outcome, QuotaExceeded):
+            return False
+        self._errors[change.owner, change.collection] = outcome
+        if len(self._errors) > _MOST_ENDED:
+            self._errors.popitem(last=False)
+        return True
+
+
+def halves(batch: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """A batch in two, each in order: by owners while there are several, as changes of one owner
+    can build on each other."""
+    owners = list(dict.fromkeys(entry.change.owner for entry in batch))
+    if len(owners) == 1:
+        middle = len(batch) // 2
+        return list(batch[:middle]), list(batch[middle:])
+    first = set(owners[: len(owners) // 2])
+    return (
+        [entry for entry in batch if entry.change.owner in first],
+        [entry for entry in batch if entry.change.owner not in first],
+    )
+
+
+def is_late(entry: Entry, outcome: Outcome) -> bool:
+    """Whether something in the spool, and so acknowledged, was not made."""
+    return entry.settled and is_spoolable(entry.change) and isinstance(outcome, ArchiveError)
 
 
 def is_spoolable(change: Change) -> bool:

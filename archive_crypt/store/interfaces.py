@@ -105,7 +105,7 @@ class Open:
 class Append(NamedTuple):
     """One item more in a collection; version +1 for all that one batch appends to it.
 
-    CollectionGone if the collection was removed or Withheld.
+    CollectionGone if the collection was removed or Withheld; CollectionUnknown if no tombstone says so.
     """
 
     owner: str
@@ -337,7 +337,8 @@ class Storage(Protocol):
         that its class gives. `again`: the very changes of the last call, which failed, but may
         have been made (a COMMIT whose answer was lost); then they are not made twice. `mark`: nor are they
         if this line has come so far already, by whatever process; what became of them then, unless
-        the last call had them, is None.
+        the last call had them, is None. With a mark of "batches" all or nothing is made where a change is
+        recorded: PartlyRefused says what there is no room, or no collection, for.
         """
 
     def marks(self, spool: str) -> Deferred[tuple[int, int]]:

@@ -38,6 +38,7 @@ from archive_crypt.store.interfaces import (
 from archive_crypt.store.memory_changes import make
 from archive_crypt.store.memory_state import Owned, is_for, matches, named, octets
 from archive_crypt.store.quota import Quota
+from archive_crypt.store.whole import check_whole
 
 T = TypeVar("T")
 
@@ -124,8 +125,10 @@ class MemoryStorage:
             return [None] * len(changes)
         now = self._now()
         work = {jid: self._owned(jid).copy(now) for jid in {change.owner for change in changes}}
-        quota = Quota() if mark is not None and mark.replays else self._quota
-        outcomes = [make(work[change.owner], change, quota) for change in changes]
+        spooled = mark is not None and mark.replays
+        outcomes = [make(work[change.owner], change, self._quota, spooled=spooled) for change in changes]
+        if mark is not None and not spooled:
+            check_whole(changes, outcomes)
         self._owners.update(work)
         if mark is not None:
             self._marks[mark.line, mark.spool] = mark.number

@@ -10,6 +10,7 @@ from archive_crypt.core import times
 from archive_crypt.core.preferences import ORDER, save_mode, without_lapsed
 from archive_crypt.errors import (
     CollectionGone,
+    CollectionUnknown,
     NoSuchCollection,
     NotAcceptable,
     QuotaExceeded,
@@ -63,13 +64,13 @@ from archive_crypt.store.memory_state import (
 from archive_crypt.store.quota import MOST_OLDEST, Quota
 
 
-def make(owned: Owned, change: Change, quota: Quota) -> Outcome:
-    """Make one change of a batch; its outcome.
+def make(owned: Owned, change: Change, quota: Quota, *, spooled: bool) -> Outcome:
+    """Make one change of a batch; its outcome. `spooled`: it was said to be durable, so there is room for it.
 
     :raises StorageRefused: nothing of the batch may be made.
     """
     if isinstance(change, Open | Append):
-        return _record(owned, change, quota)
+        return _record(owned, change, None if spooled else quota)
     owned.bumped.clear()
     owned.full = False
     if isinstance(change, Save):
@@ -77,9 +78,11 @@ def make(owned: Owned, change: Change, quota: Quota) -> Outcome:
     return _MAKERS[type(change)](owned, change)
 
 
-def _record(owned: Owned, change: Open | Append, quota: Quota) -> Outcome:
+def _record(owned: Owned, change: Open | Append, quota: Quota | None) -> Outcome:
     if _withheld(owned, change.terms):
         return Withheld()
+    if quota is None:
+        return _MAKERS[type(change)](owned, change)
     new = isinstance(change, Open)
     more = sum(map(size, change.keys)) if isinstance(change, Open) else octets(change.item)
     if owned.full or change.collection in owned.ended or not _make_room(owned, quota, more, new):
@@ -137,7 +140,7 @@ def _open(owned: Owned, change: Open) -> Outcome:
 def _append(owned: Owned, change: Append) -> Outcome:
     kept, item = owned.kept.get(change.collection), change.item
     if kept is None:
-        return CollectionGone()
+        return CollectionGone() if owned.is_removed(change.collection) else CollectionUnknown()
     if item.number in kept.items or (isinstance(item, SealedItem) and item.key_name not in kept.key_names):
         raise StorageRefused
     kept.items[item.number] = item
@@ -164,7 +167,7 @@ def _rename(owned: Owned, change: Rename) -> Outcome:
     kept = owned.kept.get(change.collection)
     if kept is None or owned.find(change.with_, kept.shown.start):
         return None
-    _bury(owned, kept)
+    _bury(owned, kept, -kept.shown.id)
     kept.shown = dataclasses.replace(kept.shown, with_=change.with_)
     owned.tombstones.pop(kept.identity, None)
     _bump(owned, kept)
@@ -312,7 +315,7 @@ def _expire(owned: Owned, change: Expire) -> Outcome:
 def _remove_all(owned: Owned, gone: list[Kept]) -> int:
     for kept in gone:
         del owned.kept[kept.shown.id]
-        _bury(owned, kept)
+        _bury(owned, kept, kept.shown.id)
     # What is needed of its keys stays, with the first collection that needs it (XEP-0241 5).
     homes: dict[str, Kept] = {}
     for _, kept in sorted(owned.kept.items()):
@@ -366,11 +369,12 @@ def _bump(owned: Owned, kept: Kept) -> None:
     kept.shown = dataclasses.replace(kept.shown, version=kept.shown.version + 1, crypt=is_crypt(kept))
 
 
-def _bury(owned: Owned, kept: Kept) -> None:
+def _bury(owned: Owned, kept: Kept, id_: int) -> None:
     """Remember that there is no longer a collection of this identity."""
     shown = kept.shown
     stone = Modification(shown.with_, shown.start, shown.version, owned.next_stamp(), removed=True)
     owned.tombstones[kept.identity] = stone
+    owned.buried[kept.identity] = id_
 
 
 _MAKERS: dict[type, Callable[[Owned, Any], Outcome]] = {

@@ -56,7 +56,7 @@ class Kept:
 class Owned:
     """All of one owner. `stamp`: the last that was given; `now`: when the running batch is made,
     `bumped`: the collections whose version it raised, `full`: whether it refused something. `ended`: the
-    collections that something was refused for."""
+    collections that something was refused for; `buried`: whose tombstones they are."""
 
     kept: dict[int, Kept] = field(default_factory=dict)
     tombstones: dict[tuple[str, Micros], Modification] = field(default_factory=dict)
@@ -66,15 +66,21 @@ class Owned:
     bumped: set[int] = field(default_factory=set)
     full: bool = False
     ended: set[int] = field(default_factory=set)
+    buried: dict[tuple[str, Micros], int] = field(default_factory=dict)
 
     def copy(self, now: Micros) -> Owned:
         """The same for a batch made `now`, free to be changed."""
         kept = {number: kept.copy() for number, kept in self.kept.items()}
-        return Owned(kept, dict(self.tombstones), self.state, self.stamp, now, ended=set(self.ended))
+        stones, ended, buried = dict(self.tombstones), set(self.ended), dict(self.buried)
+        return Owned(kept, stones, self.state, self.stamp, now, ended=ended, buried=buried)
 
     def find(self, with_: str, start: Micros) -> Kept | None:
         """The collection of exactly this identity."""
         return next((kept for kept in self.kept.values() if kept.identity == (with_, start)), None)
+
+    def is_removed(self, id_: int) -> bool:
+        """Whether there is a tombstone of the collection."""
+        return any(self.buried.get(identity) == id_ for identity in self.tombstones)
 
     def in_order(self) -> list[Kept]:
         """All collections by (start, id)."""

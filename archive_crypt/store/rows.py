@@ -19,6 +19,7 @@ from archive_crypt.core import preferences as wishes
 from archive_crypt.errors import (
     ArchiveError,
     CollectionGone,
+    CollectionUnknown,
     QuotaExceeded,
     StorageRefused,
     StorageUnavailable,
@@ -46,6 +47,7 @@ from archive_crypt.store.interfaces import (
 )
 from archive_crypt.store.quota import Ended, Quota, refused
 from archive_crypt.store.sql import Growth, Locked, Place, Row
+from archive_crypt.store.whole import check_whole
 
 #: What is recorded. (A tuple: a union is made anew each time it is written.)
 _RECORDED = (Append, Open)
@@ -103,14 +105,16 @@ class Rows:
         elif self._last is not None and _committed(cursor, self._last[0]):
             return self._last[1]
         # What was said to be durable is kept, however full it gets: no more than a spool holds.
-        quota = Quota() if mark is not None and mark.replays else self._quota
+        spooled = mark is not None and mark.replays
         owners, transaction = sql.lock(cursor, {change.owner for change in changes})
         outcomes: list[Outcome] = []
         for bulk, group in itertools.groupby(changes, lambda change: isinstance(change, _RECORDED)):
             if bulk:
-                outcomes += self._record(cursor, owners, list(group), quota)
+                outcomes += self._record(cursor, owners, list(group), spooled)
             else:
                 outcomes += [self._single(cursor, owners[change.owner], change) for change in group]
+        if mark is not None and not spooled:
+            check_whole(changes, outcomes)
         sql.settle(cursor, owners.values())
         self._last = transaction, outcomes
         return outcomes
@@ -126,11 +130,12 @@ class Rows:
     # What is recorded.
 
     def _record(
-        self, cursor: Any, owners: dict[str, Locked], changes: list[Any], quota: Quota
+        self, cursor: Any, owners: dict[str, Locked], changes: list[Any], spooled: bool
     ) -> list[Outcome]:
         refusals: dict[int, ArchiveError] = {n: Withheld() for n in _withheld(cursor, owners, changes)}
-        full = refused(cursor, quota, self._ended, owners, changes, refusals)
-        refusals.update({n: QuotaExceeded() for n in full})
+        if not spooled:
+            full = refused(cursor, self._quota, self._ended, owners, changes, refusals)
+            refusals.update({n: QuotaExceeded() for n in full})
         kept = [one for n, one in enumerate(changes) if n not in refusals] if refusals else changes
         opens = [change for change in kept if isinstance(change, Open)]
         opened = self._open(cursor, owners, opens) if opens else {}
@@ -144,11 +149,11 @@ class Rows:
         gone = set(grown) - sql.bump(cursor, grown, drawn, growth)
         if gone:
             _take_back(cursor, gone)
-            refusals |= {
-                n: CollectionGone()
-                for n, change in enumerate(changes)
-                if n not in refusals and (owners[change.owner].id, change.collection) in gone
-            }
+            removed = sql.removed(cursor, gone)
+            for n, change in enumerate(changes):
+                place = (owners[change.owner].id, change.collection)
+                if n not in refusals and place in gone:
+                    refusals[n] = CollectionGone() if place in removed else CollectionUnknown()
         _count(owners, opened, {place: one for place, one in growth.items() if place not in gone})
         return [refusals.get(n) for n in range(len(changes))]
 

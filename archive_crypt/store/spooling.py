@@ -16,10 +16,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from archive_crypt.errors import ArchiveError, CollectionGone, StorageUnavailable
+from archive_crypt.errors import ArchiveError, CollectionUnknown, StorageUnavailable
 from archive_crypt.model import Mark
 from archive_crypt.store.entries import Entry, is_spoolable
-from archive_crypt.store.interfaces import Append, Open, Outcome, Storage
+from archive_crypt.store.interfaces import Outcome, Storage
 from archive_crypt.store.spool import Spool, Waiting
 from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolUnsure
 
@@ -85,7 +85,6 @@ class Spooling:
         self._held: dict[str, deque[Entry]] = {}
         self._doubt = 0  # the batch of which copies are in the spool
         self._replayed = 0  # the last record that is in the database
-        self._lost: set[tuple[str, int]] = set()  # collections that were never opened: owner and id
 
     @property
     def records(self) -> int:
@@ -282,31 +281,34 @@ class Spooling:
     ) -> Generator[Deferred[Any], Any, None]:
         late = 0
         for one, outcome in zip(found, outcomes, strict=True):
-            if isinstance(outcome, CollectionGone) and _place(one) in self._lost:
-                yield self._put_aside(one, "its collection was")
+            if isinstance(outcome, CollectionUnknown):
+                # Its Open was put aside; or this is another database, or an older one, put back.
+                yield self._put_aside(one, "its collection is not there")
             elif isinstance(outcome, ArchiveError):
                 late += 1
         self._replayed = found[-1].number
         self.full = False
         self._owners -= Counter(one.owner for one in found)
+        self.count_late(late)
+        try:
+            yield self._run(self._spool.forget, self._replayed)
+        except SpoolFull:
+            self.log.error("the spool's disk is full: nothing can be removed")
+
+    def count_late(self, late: int) -> None:
+        """So many changes in the spool were not made, as their owners wanted."""
         if late:
             self.late += late
             self.log.warn(
                 "{n} spooled change(s) not made: what they were for is removed, or no longer to be saved",
                 n=late,
             )
-        try:
-            yield self._run(self._spool.forget, self._replayed)
-        except SpoolFull:
-            self.log.error("the spool's disk is full: nothing can be removed")
 
     @inlineCallbacks
     def _park(self, one: Waiting, why: str) -> Generator[Deferred[Any], Any, None]:
         yield self._put_aside(one, why)
         self._replayed = one.number
         self._owners -= Counter([one.owner])
-        if isinstance(one.change, Open):
-            self._lost.add((one.owner, one.change.collection))
 
     @inlineCallbacks
     def _put_aside(self, one: Waiting, why: str) -> Generator[Deferred[Any], Any, None]:
@@ -370,8 +372,3 @@ def _not_yet(failure: Failure) -> Failure:
     if isinstance(failure.value, ArchiveError):
         raise StorageUnavailable from None
     return failure
-
-
-def _place(one: Waiting) -> tuple[str, int] | None:
-    """Which collection a record adds to, if it does: its owner and id."""
-    return (one.owner, one.change.collection) if isinstance(one.change, Append) else None

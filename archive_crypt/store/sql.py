@@ -153,6 +153,17 @@ def bump(
     return set(cursor.fetchall())
 
 
+def removed(cursor: Any, places: set[Place]) -> set[Place]:
+    """Which of `places` have a tombstone."""
+    cursor.execute(
+        "SELECT c.owner, c.collection FROM change c"
+        " JOIN unnest(%s::bigint[], %s::bigint[]) AS v(owner, collection)"
+        " ON c.owner = v.owner AND c.collection = v.collection WHERE c.removed",
+        ([owner for owner, _ in places], [collection for _, collection in places]),
+    )
+    return set(cursor.fetchall())
+
+
 def bump_one(cursor: Any, owner: Locked, place: Place, growth: Growth | None = None) -> None:
     """Version +1 of one collection."""
     growth = growth or Growth()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.logger import Logger
 
 from archive_crypt.deferreds import follow
-from archive_crypt.errors import ArchiveBusy, StorageUnavailable
+from archive_crypt.errors import ArchiveBusy, PartlyRefused, StorageUnavailable
 from archive_crypt.model import Mark
-from archive_crypt.store.entries import REQUESTS, Entry
+from archive_crypt.store.entries import REQUESTS, Ended, Entry, halves, is_late
 from archive_crypt.store.interfaces import Change, Outcome, Storage
 from archive_crypt.store.shares import Shares
 from archive_crypt.store.spooling import Spooling
@@ -68,14 +68,14 @@ class Writer:
         self._queue: deque[Entry] = deque()
         self._batch: list[Entry] = []
         self._flying: list[Entry] = []  # the part of the batch that is tried now
+        self._ended = Ended()
         self._last: dict[str, Entry] = {}
         self._shares = Shares(most_waiting, spooling)
         self._running: Deferred[None] | None = None
         self._moving: Deferred[None] | None = None
         self._drainers: list[Deferred[None]] = []
         self._pause: Deferred[None] | None = None
-        self._applying = self._slow = False
-        self._abandoned = False
+        self._applying = self._slow = self._abandoned = False
         if spooling is not None:
             self._start()  # an earlier process may have left something
 
@@ -89,12 +89,14 @@ class Writer:
         """A Deferred that fires with the outcome of `change` when it is durable; None when it is in the
         spool.
 
-        Fails with the ArchiveError that is its outcome, or with StorageRefused if the database will
-        not have it; no other change suffers.
+        Fails with the ArchiveError that is its outcome, or with StorageRefused if the database will not have
+        it; no other change suffers, but for what comes after it into a collection that ends so.
 
         :raises ArchiveBusy: too much waits already, in all or of its owner's; nothing was taken.
         """
-        entry = Entry(change)
+        entry, error = Entry(change), self._ended.find(change)
+        if error is not None:
+            return fail(error)
         if self._abandoned or self.octets + entry.size > self._most_waiting or not self._shares.fits(entry):
             raise ArchiveBusy
         self._shares.add(entry)
@@ -143,10 +145,8 @@ class Writer:
         if self.spooling is not None:
             self.spooling.stop()
             yield self._moved()
-        waiting = [*self._queue, *(self.spooling.held() if self.spooling is not None else ())]
-        self._queue.clear()
-        if self.spooling is not None:
-            self.spooling.drop(waiting)
+        waiting = self._waiting()
+        self._take_out(waiting)
         self.lost += sum(not entry.settled for entry in (*self._batch, *waiting))
         self._fail(waiting, StorageUnavailable())
         if self._pause is not None:
@@ -155,6 +155,15 @@ class Writer:
             self._storage.interrupt()
         if self._running is not None:
             yield follow(self._running)
+
+    def _waiting(self) -> list[Entry]:
+        return [*self._queue, *(self.spooling.held() if self.spooling is not None else ())]
+
+    def _take_out(self, entries: Collection[Entry]) -> None:
+        gone = set(entries)
+        self._queue = deque(entry for entry in self._queue if entry not in gone)
+        if self.spooling is not None:
+            self.spooling.drop(gone)
 
     # The line to the database.
 
@@ -211,16 +220,23 @@ class Writer:
             outcomes = yield self._persist(batch, mark)
         except StorageUnavailable as error:
             self._fail(batch, error)
+        except PartlyRefused as some:
+            # What of it is in the spool is acknowledged: it stays there, and will be written.
+            yield self._decided(made=False)
+            self._settle([batch[n] for n in some.outcomes], list(some.outcomes.values()))
+            yield self._commit(self._left(batch))
         except Exception as refusal:  # noqa: BLE001 - whatever it is, the line must go on
             yield self._decided(made=False)
             if len(batch) == 1:
                 self._fail(batch, refusal)
                 return
-            for half in _halves(self._left(batch)):
+            for half in halves(self._left(batch)):
                 if self._left(half):
                     yield self._commit(self._left(half))
         else:
             yield self._decided(made=True)
+            if self.spooling is not None:
+                self.spooling.count_late(sum(map(is_late, batch, outcomes)))
             self._settle(batch, outcomes)
 
     def _left(self, part: list[Entry]) -> list[Entry]:
@@ -290,16 +306,11 @@ class Writer:
 
     def _declare_unavailable(self) -> None:
         self.unavailable = True
-        held = self.spooling.held() if self.spooling is not None else []
-        waiting = [*self._queue, *held]
+        waiting = self._waiting()
         for entry in (*self._batch, *waiting):
             entry.release(StorageUnavailable())
         requests = [entry for entry in waiting if isinstance(entry.change, REQUESTS)]
-        if requests:
-            gone = {id(entry) for entry in requests}
-            self._queue = deque(entry for entry in self._queue if id(entry) not in gone)
-            if self.spooling is not None:
-                self.spooling.drop(requests)
+        self._take_out(requests)
         if not self._storage.uncertain:  # else they may have been made, and must not be said not to be
             mine = [entry for entry in self._flying if isinstance(entry.change, REQUESTS)]
             self._flying[:] = [entry for entry in self._flying if entry not in mine]
@@ -367,6 +378,7 @@ class Writer:
         self._settle(failed, [error] * len(failed))
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome | Exception]) -> None:
+        ended = False
         for entry, outcome in zip(batch, outcomes, strict=True):
             if entry.settled:  # it was spooled meanwhile
                 continue
@@ -374,7 +386,17 @@ class Writer:
             self._shares.remove(entry)
             if self._last.get(entry.change.owner) is entry:
                 del self._last[entry.change.owner]
+            ended |= self._ended.note(entry.change, outcome)
             entry.settle(outcome)
+        if ended:
+            self._refuse_more()
+
+    def _refuse_more(self) -> None:
+        """What waits for collections that have ended is refused, while it is not in the spool."""
+        found = [(entry, self._ended.find(entry.change)) for entry in self._waiting()]
+        refused = {entry: error for entry, error in found if error is not None}
+        self._take_out(refused)
+        self._settle(list(refused), list(refused.values()))
 
     def _tell_drainers(self) -> None:
         away = self.spooling is not None and (self.unavailable or self._slow)
@@ -382,17 +404,3 @@ class Writer:
             drainers, self._drainers = self._drainers, []
             for drainer in drainers:
                 drainer.callback(None)
-
-
-def _halves(batch: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """A batch in two, each in order: by owners while there are several, as changes of one owner
-    can build on each other."""
-    owners = list(dict.fromkeys(entry.change.owner for entry in batch))
-    if len(owners) == 1:
-        middle = len(batch) // 2
-        return list(batch[:middle]), list(batch[middle:])
-    first = set(owners[: len(owners) // 2])
-    return (
-        [entry for entry in batch if entry.change.owner in first],
-        [entry for entry in batch if entry.change.owner not in first],
-    )

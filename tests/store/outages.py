@@ -3,24 +3,26 @@ of them all the same."""
 
 import shutil
 from collections import deque
+from dataclasses import replace
 from itertools import count
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 
-from archive_crypt.errors import ArchiveBusy, ArchiveError, StorageRefused, StorageUnavailable
+from archive_crypt.errors import ArchiveBusy, ArchiveError, QuotaExceeded, StorageRefused, StorageUnavailable
 from archive_crypt.model import SECOND, EncryptedKey, PlainItem, SaveMode, SealedItem
 from archive_crypt.store.interfaces import Append, Open, Reseal, SetPreferences, Terms
 from archive_crypt.store.memory import MemoryStorage
+from archive_crypt.store.quota import Quota
 from archive_crypt.store.spool import Spool
 from archive_crypt.store.spooling import Spooling
 from archive_crypt.store.writer import Writer
 
-FRIAR, GCM = "friar@verona.lit", "urn:gcm"
+FRIAR, GCM, UNHEARD = "friar@verona.lit", "urn:gcm", "unheard of"
 
 
 class Database(MemoryStorage):
-    """Outlives all processes. `up`: it answers; else it is away. `held`: calls that wait for `answer`,
+    """Outlives all processes; takes no Open of a thread UNHEARD. `up`: it answers; else it is away. `held`: calls that wait for `answer`,
     if `holding`. `refusing`: it does not say what it has of a spool. `made`: the appends that were, in order."""
 
     def __init__(self):
@@ -69,10 +71,20 @@ class Database(MemoryStorage):
     def _make(self, changes, mark):
         before = self._marks[mark.line, mark.spool]
         self._last = None  # other processes do not know it either
-        done = super().apply(changes, mark=mark)
-        if self._marks[mark.line, mark.spool] > before:
-            self.made += [change for change in changes if isinstance(change, Append)]
-        return done
+        if any(isinstance(change, Open) and change.thread == UNHEARD for change in changes):
+            return fail(StorageRefused())
+
+        def count(outcomes):
+            if self._marks[mark.line, mark.spool] > before:
+                made = [one for one, told in zip(changes, outcomes, strict=True) if told is None]
+                self.made += [change for change in made if isinstance(change, Append)]
+            return outcomes
+
+        return super().apply(changes, mark=mark).addCallback(count)
+
+    def fills(self, octets):
+        """An owner may keep so much from now on; None: whatever he likes."""
+        self._quota = Quota() if octets is None else Quota(octets)
 
 
 class Thread:
@@ -132,11 +144,13 @@ class Talk:
 
     def __init__(self):
         self.said, self.acknowledged, self.bad, self._ids, self._open = [], [], [], count(1), {}
+        self._ended = set()
 
     def says(self, process, owner, sealed):
-        """A message more, into a collection that is opened first if this process has none."""
+        """A message more, into a collection that is opened first if this process has none, or if the last
+        one came to its end."""
         key = (id(process), owner, sealed)
-        if key not in self._open:
+        if key not in self._open or self._open[key][0] in self._ended:
             name = f"k{owner}" if sealed else None
             self._open[key] = (next(self._ids), count(), name)
             self._submit(process, opened(owner, self._open[key][0], name), None)
@@ -145,6 +159,13 @@ class Talk:
         change = Append(owner, collection, item(number, name), terms(owner))
         self.said.append(change)
         self._submit(process, change, place)
+
+    def begins_badly(self, process, owner):
+        """A collection that no database takes, and a message into it."""
+        name, collection = f"k{owner}", next(self._ids)
+        self.bad.append(Append(owner, collection, item(0, name), terms(owner)))
+        self._submit(process, replace(opened(owner, collection, name), thread=UNHEARD), None)
+        self._submit(process, self.bad[-1], len(self.said))
 
     def seals(self, process, owner):
         """What is recorded in clear is sealed, and goes on sealed."""
@@ -160,7 +181,7 @@ class Talk:
         """Something comes that no database takes."""
         collection, *_ = self._open.get((id(process), owner, True), (0,))
         if collection:
-            self.bad.append(Append(owner, collection, SealedItem(10_000, "unheard of", GCM, b"")))
+            self.bad.append(Append(owner, collection, SealedItem(10_000, UNHEARD, GCM, b"")))
             self._submit(process, self.bad[-1], None)
 
     def asks(self, process, owner):
@@ -173,13 +194,20 @@ class Talk:
         except ArchiveBusy:
             return
         done.addCallback(lambda _: self.acknowledged.append(change) if place is not None else None)
-        done.addErrback(lambda failure: failure.trap(ArchiveError))
+        done.addErrback(self._not_made, change)
 
-    def check(self, database):
-        """Nothing that was acknowledged is lost, nothing is there twice, and nothing overtook."""
+    def _not_made(self, failure, change):
+        failure.trap(ArchiveError)
+        if failure.check(QuotaExceeded):
+            self._ended.add(change.collection)
+
+    def check(self, database, parked=()):
+        """Nothing that was acknowledged is lost, nothing is there twice, and nothing overtook. `parked`: what
+        is kept of what no database takes."""
         made = database.made
         assert len(set(made)) == len(made)
-        assert set(self.acknowledged) <= set(made)
+        assert set(self.acknowledged) <= {*made, *parked}
+        assert set(parked) <= set(self.bad)
         for owner in {change.owner for change in self.said}:
             of_owner = [change for change in made if change.owner == owner]
             assert of_owner == [

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 
-from archive_crypt.errors import QuotaExceeded
+from archive_crypt.errors import CollectionUnknown, PartlyRefused, QuotaExceeded
 from archive_crypt.model import SECOND, Form, Mark
 from archive_crypt.store.interfaces import AddKeys
 from archive_crypt.store.memory import MemoryStorage
@@ -94,6 +94,23 @@ async def test_what_was_spooled_is_kept(limited):
     )
     assert await refused(storage, sealed(1)) == [True]
     assert numbers(await paged(storage)) == [0]
+
+
+@ensureDeferred
+async def test_a_batch_that_may_be_in_a_spool_is_made_whole(limited):
+    """With copies of it acknowledged, a batch is not made without what there is no room for, or no collection:
+    it is not made at all, and says which."""
+    storage, spool = limited(octets=40), str(uuid4())
+    assert await storage.apply([sealed_open()], mark=Mark(spool, "batches", 1)) == [None]
+    batch = [opened(2), sealed(0, cipher=b"x" * 40), plain(0, collection=99, owner=JULIET)]
+    with pytest.raises(PartlyRefused) as found:
+        await storage.apply(batch, mark=Mark(spool, "batches", 2))
+    assert {n: type(one) for n, one in found.value.outcomes.items()} == {
+        1: QuotaExceeded,
+        2: CollectionUnknown,
+    }
+    assert await storage.marks(spool) == (1, 0)
+    assert len(await identities(storage)) == 1
 
 
 @ensureDeferred

@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archive_crypt.store import spooling, writer
+from archive_crypt.store import records, spooling, writer
+from archive_crypt.store.interfaces import Append
+from archive_crypt.store.records import Record
 from archive_crypt.store.spoolfile import SpoolUnsure
-from tests.store.outages import Database, Process, Talk
+from tests.store.outages import UNHEARD, Database, Process, Talk
 
 #: Where a disk need not be waited for: that it holds what it was given is another test's promise.
 MEMORY = Path("/dev/shm")
+_PARKED = "SELECT owner, kind, detail, content FROM parked"
 OWNERS = ["romeo@montague.lit", "juliet@capulet.lit", "nurse@capulet.lit"]
 
 WHO = st.sampled_from(OWNERS)
@@ -31,7 +34,9 @@ STEPS = st.one_of(
     st.tuples(st.just("thaws"), HOW),
     st.tuples(st.just("disk"), st.sampled_from(["holds", "steps", "flows"])),
     st.sampled_from([("stops",), ("killed",), ("killed",)]),
-    st.tuples(st.sampled_from(["asks", "seals", "errs"]), WHO),
+    st.tuples(st.sampled_from(["asks", "seals", "errs", "begins_badly"]), WHO),
+    st.tuples(st.just("fills"), st.sampled_from([None, 15, 30, 60])),
+    st.tuples(st.just("tells"), st.booleans()),
 )
 
 
@@ -64,6 +69,16 @@ class World:
 
     def _errs(self, owner):
         self.talk.errs(self.process, owner)
+
+    def _begins_badly(self, owner):
+        self.talk.begins_badly(self.process, owner)
+
+    def _fills(self, octets):
+        self.database.fills(octets)
+
+    def _tells(self, what):
+        """Whether the database says what it has of a spool."""
+        self.database.refusing = not what
 
     def _passes(self, seconds):
         self.process.passes(seconds)
@@ -110,16 +125,17 @@ class World:
 
     def ends(self):
         """All is well again: what is true then, in this process and in the next."""
+        self.database.refusing = False
         for _ in range(2):
             self.process.recovers()
             left = self.process.spooling
             assert (left.records, left.behind, self.process.writer.octets) == (0, False, 0)
-            refused = self.process.spool._db.execute("SELECT detail FROM parked").fetchall()
-            assert all("unheard of" in detail for (detail,) in refused)
-            assert self.process.spool.octets == 0 or refused
+            parked = [records.read(Record(*row)) for row in self.process.spool._db.execute(_PARKED)]
+            assert self.process.spool.octets == 0 or parked
             self._killed()
         self.process.recovers()
-        self.talk.check(self.database)
+        assert all(isinstance(one, Append) or one.thread == UNHEARD for one in parked)
+        self.talk.check(self.database, [one for one in parked if isinstance(one, Append)])
         assert sum(process.spooling.late + process.spooling.damaged for process in self.processes) == 0
         self.process.spool.close()
 
@@ -182,6 +198,73 @@ def test_nobody_fills_the_spool(tmp_path):
         process.recovers()
         talk.check(process.database)
     assert before > 70
+
+
+@pytest.mark.parametrize("how", ["made", "lost"])
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_quota_that_is_full_while_the_database_is_slow(tmp_path, how, killed):
+    """What was acknowledged, as it is in the spool, is written, though there was no room for it in the batch of
+    which it is a copy; also by the next process."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    database.fills(20)
+    process = Process(database, tmp_path / "0")
+    process.passes(1)
+    database.holding = True
+    for _ in range(10):
+        talk.says(process, OWNERS[0], sealed=True)
+    process.passes(3)
+    assert talk.acknowledged == talk.said
+    process.thread.holding = killed
+    database.answer(how)
+    if killed:
+        process = process.killed(tmp_path / "1")
+    process.recovers()
+    assert database.made == talk.said
+    assert process.spooling.records == 0
+    process.spool.close()
+
+
+def test_what_follows_a_collection_that_found_no_room(tmp_path):
+    """It is refused with it, and not acknowledged in the spool, where it would have no place to go to."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    database.fills(5)
+    process = Process(database, tmp_path / "0")
+    process.passes(1)
+    database.holding = True
+    talk.says(process, OWNERS[0], sealed=True)
+    process.passes(0.5)
+    talk.says(process, OWNERS[0], sealed=True)
+    database.answer("made")
+    database.up = False
+    process.passes(5)
+    process.recovers()
+    assert (talk.acknowledged, process.spooling.parked, process.writer.octets) == ([], 0, 0)
+    process.spool.close()
+
+
+def test_a_database_restored_from_a_backup(tmp_path):
+    """What is in the spool for a collection that the older database does not have is kept."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    process = Process(database, tmp_path / "0")
+    talk.says(process, OWNERS[0], sealed=True)
+    process.passes(1)
+    database.up = False
+    talk.says(process, OWNERS[0], sealed=True)
+    process.passes(5)
+    assert talk.acknowledged == talk.said
+    process.database = Database()
+    for number in ("1", "2"):
+        process = process.killed(tmp_path / number)
+        process.recovers()
+        assert (process.spool.parked(), process.spooling.parked, process.spooling.late) == (1, 1, 0)
+    process.database = database
+    process = process.killed(tmp_path / "3")
+    process.recovers()
+    assert database.made == talk.said
+    process.spool.close()
 
 
 def test_a_database_that_does_not_tell(tmp_path):
