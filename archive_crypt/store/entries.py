@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Any
+from collections import Counter, OrderedDict
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -67,6 +67,26 @@ class Entry:
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter.callback(None) if error is None else waiter.errback(error)
+
+
+class Taken(NamedTuple):
+    """What is to go into the spool: copies of what is on its way to the database, and what was queued."""
+
+    copies: list[Entry]
+    queued: list[Entry]
+
+    def __bool__(self) -> bool:
+        return bool(self.copies or self.queued)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Both, in order."""
+        return [*self.copies, *self.queued]
+
+    @property
+    def owners(self) -> Counter[str]:
+        """Of how many changes each is the owner."""
+        return Counter(entry.change.owner for entry in self.entries)
 
 
 class Ended:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, execute, fail, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from archive_crypt.deferreds import follow
 from archive_crypt.errors import ArchiveError, CollectionUnknown, StorageUnavailable
 from archive_crypt.model import Mark
-from archive_crypt.store.entries import Entry, is_spoolable
+from archive_crypt.store.entries import Entry, Taken, is_spoolable
 from archive_crypt.store.interfaces import Outcome, Storage
 from archive_crypt.store.spool import Spool, Waiting
 from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolUnsure
@@ -34,26 +35,6 @@ _MOST_OCTETS = 2 * 1024 * 1024
 
 #: Seconds before a disk that failed is tried again.
 _PAUSE = 1.0
-
-
-class Taken(NamedTuple):
-    """What is to go into the spool: copies of what is on its way to the database, and what was queued."""
-
-    copies: list[Entry]
-    queued: list[Entry]
-
-    def __bool__(self) -> bool:
-        return bool(self.copies or self.queued)
-
-    @property
-    def entries(self) -> list[Entry]:
-        """Both, in order."""
-        return [*self.copies, *self.queued]
-
-    @property
-    def owners(self) -> Counter[str]:
-        """Of how many changes each is the owner."""
-        return Counter(entry.change.owner for entry in self.entries)
 
 
 class Spooling:
@@ -83,6 +64,9 @@ class Spooling:
         self._stopped = False
         self._owners = waiting
         self._held: dict[str, deque[Entry]] = {}
+        self._file = 0  # goes up with each file that is moved aside: what was asked of an older one is void
+        self._broken = Counter[str]()  # what lies in the file that is being moved aside
+        self._anew: Deferred[None] | None = None  # fires when that is done
         self._doubt = 0  # the batch of which copies are in the spool
         self._replayed = 0  # the last record that is in the database
 
@@ -186,20 +170,21 @@ class Spooling:
     @inlineCallbacks
     def keep(self, some: Taken) -> Generator[Deferred[Any], Any, bool]:
         """Whether what was taken is durable now; if not, it is as if it had not been."""
+        file = self._file
         self._doubt = self.turn if some.copies else self._doubt
         changes = [[entry.change for entry in part] for part in (some.copies, some.queued)]
         try:
             yield self._run(self._spool.put, *changes, self.turn)
         except SpoolDamaged:
-            self._give_back(some)
-            yield self._begin_anew()
+            self._give_back(some, file)
+            yield self._begin_anew(file)
             return False
         except SpoolFull as error:
             try:
                 if isinstance(error, SpoolUnsure):
                     yield self._insist(self._spool.mend)
             finally:
-                self._give_back(some)
+                self._give_back(some, file)
             if not self.full:
                 self.log.error("the spool takes no more: {why}", why=str(error))
         else:
@@ -208,8 +193,8 @@ class Spooling:
         self.full = True
         return False
 
-    def _give_back(self, some: Taken) -> None:
-        self._owners -= some.owners
+    def _give_back(self, some: Taken, file: int) -> None:
+        self._subtract(some.owners, file)
         for entry in reversed(some.queued):
             self._held.setdefault(entry.change.owner, deque()).appendleft(entry)
 
@@ -222,15 +207,21 @@ class Spooling:
         if self._doubt != self.turn:
             return
         # Before any other batch, or one that was not made would be taken for made.
-        self._owners -= yield self._insist(self._spool.decide, self.turn, made)
+        file = self._file
+        self._subtract((yield self._insist(self._spool.decide, self.turn, made)), file)
 
     @inlineCallbacks
     def attach(self, storage: Storage, patiently: Patience) -> Generator[Deferred[Any], Any, None]:
         """Ask the database what it has of the spool, at the beginning."""
-        spool = self._spool.id
+        spool, file = self._spool.id, self._file
+        if self._anew is not None:
+            yield follow(self._anew)
+            return
         batches, records = yield patiently(lambda _: storage.marks(spool).addErrback(_not_yet))
+        if file != self._file:
+            return
         self.attached, self._replayed = True, 0  # unless it turns out to be damaged
-        self._owners -= yield self._insist(self._spool.resolve, batches, records)
+        self._subtract((yield self._insist(self._spool.resolve, batches, records)), file)
         if self._owners:
             self.log.info("{n} spooled change(s) to be written", n=self.records)
 
@@ -242,23 +233,26 @@ class Spooling:
         """
         if not self._owners:
             return
+        file = self._file
         try:
             found = yield self._run(self._spool.first, self._replayed, _MOST_CHANGES, _MOST_OCTETS)
             unreadable = next((n for n, one in enumerate(found) if one.change is None), len(found))
             if unreadable:
-                yield self._write(storage, patiently, found[:unreadable])
+                yield self._write(storage, patiently, found[:unreadable], file)
             elif found:
-                yield self._park(found[0], "unreadable")
+                yield self._park(found[0], "unreadable", file)
         except SpoolDamaged:
-            yield self._begin_anew()
+            yield self._begin_anew(file)
         except SpoolFull:
             yield self._wait()
 
     @inlineCallbacks
     def _write(
-        self, storage: Storage, patiently: Patience, found: list[Waiting]
+        self, storage: Storage, patiently: Patience, found: list[Waiting], file: int
     ) -> Generator[Deferred[Any], Any, None]:
         """Have records written; some that are refused are halved until the offender stands alone."""
+        if file != self._file:
+            return
         changes = [one.change for one in found if one.change is not None]
         mark = Mark(self._spool.id, "records", found[-1].number)
         try:
@@ -267,33 +261,44 @@ class Spooling:
             raise
         except Exception as refusal:  # noqa: BLE001 - whatever it is, the others must be written
             if len(found) == 1:
-                yield self._park(found[0], type(refusal).__name__)
+                yield self._park(found[0], type(refusal).__name__, file)
                 return
             middle = len(found) // 2
             for half in (found[:middle], found[middle:]):
-                yield self._write(storage, patiently, half)
+                yield self._write(storage, patiently, half, file)
         else:
-            yield self._written(found, outcomes)
+            yield self._written(found, outcomes, file)
 
     @inlineCallbacks
     def _written(
-        self, found: list[Waiting], outcomes: Sequence[Outcome]
+        self, found: list[Waiting], outcomes: Sequence[Outcome], file: int
     ) -> Generator[Deferred[Any], Any, None]:
         late = 0
         for one, outcome in zip(found, outcomes, strict=True):
             if isinstance(outcome, CollectionUnknown):
                 # Its Open was put aside; or this is another database, or an older one, put back.
-                yield self._put_aside(one, "its collection is not there")
+                yield self._put_aside(one, "its collection is not there", file)
             elif isinstance(outcome, ArchiveError):
                 late += 1
-        self._replayed = found[-1].number
         self.full = False
-        self._owners -= Counter(one.owner for one in found)
+        self._subtract(Counter(one.owner for one in found), file)
         self.count_late(late)
+        if file == self._file:
+            self._replayed = found[-1].number
+            yield self._forget(file)
+
+    @inlineCallbacks
+    def _forget(self, file: int) -> Generator[Deferred[Any], Any, None]:
+        """Take what was replayed out of the file; later, if its disk does not let it."""
+        if file != self._file or self._stopped:
+            return
         try:
             yield self._run(self._spool.forget, self._replayed)
+        except SpoolDamaged:
+            yield self._begin_anew(file)
         except SpoolFull:
             self.log.error("the spool's disk is full: nothing can be removed")
+            self._clock.callLater(_PAUSE, self._forget, file)
 
     def count_late(self, late: int) -> None:
         """So many changes in the spool were not made, as their owners wanted."""
@@ -305,13 +310,16 @@ class Spooling:
             )
 
     @inlineCallbacks
-    def _park(self, one: Waiting, why: str) -> Generator[Deferred[Any], Any, None]:
-        yield self._put_aside(one, why)
-        self._replayed = one.number
-        self._owners -= Counter([one.owner])
+    def _park(self, one: Waiting, why: str, file: int) -> Generator[Deferred[Any], Any, None]:
+        yield self._put_aside(one, why, file)
+        if file == self._file:
+            self._replayed = one.number
+            self._subtract(Counter([one.owner]), file)
 
     @inlineCallbacks
-    def _put_aside(self, one: Waiting, why: str) -> Generator[Deferred[Any], Any, None]:
+    def _put_aside(self, one: Waiting, why: str, file: int) -> Generator[Deferred[Any], Any, None]:
+        if file != self._file:
+            return
         yield self._insist(self._spool.park, one.number)
         self.parked += 1
         self.log.error("a spooled change is put aside until the next start: {why}", why=why)
@@ -319,13 +327,31 @@ class Spooling:
     # How it is done.
 
     @inlineCallbacks
-    def _begin_anew(self) -> Generator[Deferred[Any], Any, None]:
-        """The file is broken: it is kept, and another one begun."""
+    def _begin_anew(self, file: int) -> Generator[Deferred[Any], Any, None]:
+        """This file is broken: it is kept, and another one begun, if nobody else did. What is taken from now
+        on goes into the other one."""
+        if file != self._file:
+            if self._anew is not None:
+                yield follow(self._anew)
+            return
+        self._file += 1
+        self._broken += self._owners
+        self._owners = Counter()
         self.attached, self._doubt, self._replayed = False, 0, 0
-        yield self._insist(self._spool.move_aside)
-        self.damaged += self.records
-        self.say_damaged(f"{self.records} change(s)")
-        self._owners.clear()
+        anew = self._anew = Deferred()
+        try:
+            yield self._insist(self._spool.move_aside)
+        finally:
+            if self._anew is anew:
+                self._anew = None
+            anew.callback(None)
+        lost, self._broken = self._broken, Counter()
+        self.damaged += lost.total()
+        self.say_damaged(f"{lost.total()} change(s)")
+
+    def _subtract(self, gone: Counter[str], file: int) -> None:
+        owners = self._owners if file == self._file else self._broken
+        owners -= gone  # noqa: F841 - in place
 
     def say_damaged(self, what: str) -> None:
         """Tell the operator that `what` is not written, where it is, and what can be done."""
@@ -346,12 +372,13 @@ class Spooling:
         :raises StorageUnavailable: it still fails, and there is no more time.
         """
         while True:
+            file = self._file
             try:
                 gone: Counter[str] | None = yield self._run(what, *args)
             except SpoolFull:
                 yield self._wait()
             except SpoolDamaged:
-                yield self._begin_anew()
+                yield self._begin_anew(file)
                 return Counter()
             else:
                 return gone or Counter()

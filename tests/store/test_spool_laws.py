@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from archive_crypt.store import records, spooling, writer
 from archive_crypt.store.interfaces import Append
 from archive_crypt.store.records import Record
-from archive_crypt.store.spoolfile import SpoolUnsure
+from archive_crypt.store.spoolfile import SpoolDamaged, SpoolUnsure
 from tests.store.outages import UNHEARD, Database, Process, Talk
 
 #: Where a disk need not be waited for: that it holds what it was given is another test's promise.
@@ -347,3 +347,80 @@ def test_a_file_that_breaks_while_it_is_used(tmp_path):
     process.recovers()
     assert database.made == talk.said[20:]
     spool.close()
+
+
+def breaks_once(monkeypatch, spool, *names):
+    """The next call of each of these finds the file damaged."""
+
+    def breaks(name, real):
+        def once(*_):
+            monkeypatch.setattr(spool, name, real)
+            raise SpoolDamaged
+
+        monkeypatch.setattr(spool, name, once)
+
+    for name in names:
+        breaks(name, getattr(spool, name))
+
+
+def until_moved_aside(process):
+    """The disk goes on until a file is about to be moved aside."""
+    for _ in range(1000):
+        if any(what == process.spool.move_aside for what, *_ in process.thread.waiting):
+            return
+        process.passes(0.1)
+        process.thread.step()
+    raise AssertionError
+
+
+def test_what_is_said_while_a_broken_file_is_moved_aside(tmp_path, monkeypatch):
+    """It goes into the next file, and from there into the database, in order."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    process = Process(database, tmp_path / "0")
+    database.up = False
+    for _ in range(2):
+        talk.says(process, OWNERS[0], sealed=True)
+        process.passes(3)
+    breaks_once(monkeypatch, process.spool, "first")
+    process.thread.holding, database.up = True, True
+    until_moved_aside(process)
+    database.up = False
+    process.writer.unavailable = True
+    talk.says(process, OWNERS[1], sealed=True)
+    process.passes(0.1)
+    process.thread.holding = False
+    while process.thread.waiting:
+        process.thread.step()
+    assert (process.spooling.damaged, process.spooling.records) == (3, 2)
+    assert talk.acknowledged == talk.said
+    process.recovers()
+    talk.says(process, OWNERS[1], sealed=True)
+    process.recovers()
+    assert process.spooling.records == 0
+    assert [change for change in database.made if change.owner == OWNERS[1]] == talk.said[2:]
+    process.spool.close()
+
+
+def test_a_file_that_breaks_for_two_at_once(tmp_path, monkeypatch):
+    """It is moved aside once; what was about to be written to it is written to the next."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    process = Process(database, tmp_path / "0")
+    database.up = False
+    talk.says(process, OWNERS[0], sealed=True)
+    process.passes(3)
+    breaks_once(monkeypatch, process.spool, "first", "put")
+    process.thread.holding, database.up = True, True
+    while not any(what == process.spool.first for what, *_ in process.thread.waiting):
+        process.passes(0.1)
+        if process.thread.waiting and process.thread.waiting[0][0] != process.spool.first:
+            process.thread.step()
+    process.writer.unavailable = True
+    talk.says(process, OWNERS[1], sealed=True)
+    process.passes(0.1)
+    process.recovers()
+    assert (process.spooling.damaged, process.spooling.records) == (2, 0)
+    assert database.made == talk.said[1:]
+    assert len(list((tmp_path / "0").glob("spool.damaged-*[0-9Z]"))) == 1
+    process.spool.close()
