@@ -21,7 +21,7 @@ from archive_crypt.errors import ConfigurationError
 from archive_crypt.store import records, spoolfile
 from archive_crypt.store.interfaces import Change
 from archive_crypt.store.records import Record
-from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolUnsure, why
+from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolRemoved, SpoolUnsure, why
 
 _INSERT = "INSERT INTO record (owner, kind, detail, content, batch) VALUES (?, ?, ?, ?, ?)"
 
@@ -62,6 +62,7 @@ class Spool:
         self.most_octets = most_octets
         self._lock: int | None = None
         self._db: sqlite3.Connection | None = None
+        self._identity: list[tuple[int, int]] = []  # of the file and its log
         self._top = 0  # the highest number of a record that was acknowledged
         self._found = 0  # the highest there was when it was opened
 
@@ -102,8 +103,10 @@ class Spool:
         be made.
 
         :raises SpoolFull: there is no room for all of them; none was taken.
-        :raises SpoolUnsure: the same, once `mend` was done.
+        :raises SpoolUnsure: the same, once `mend` was done. SpoolRemoved: somebody removed the file.
         """
+        if self._removed():
+            raise SpoolRemoved("the file was removed")
         rows: list[tuple[str, str, str, bytes, int | None]]
         rows = [(*records.write(change), batch) for change in copies]
         rows += [(*records.write(change), None) for change in changes]
@@ -116,12 +119,15 @@ class Spool:
         self._top += len(rows)
 
     def mend(self) -> None:
-        """After SpoolUnsure: what a failed write left behind is gone.
+        """After SpoolUnsure: what a failed write left behind is gone; a file that was removed is there again.
 
         :raises SpoolFull: the disk still fails; try again.
         """
+        if self._removed():
+            self._put_back()
         if self._db is not None:
             self._db.close()
+            self._db = None
         top = self._top
         try:
             self._connect()
@@ -220,6 +226,16 @@ class Spool:
 
     # How it is done.
 
+    def _removed(self) -> bool:
+        return self._db is not None and spoolfile.identity(self.path) != self._identity
+
+    def _put_back(self) -> None:
+        with self._guard() as db:
+            try:
+                spoolfile.put_back(self.path, db)
+            except OSError as error:
+                raise SpoolFull(why(error)) from None
+
     def _take_lock(self) -> None:
         path = f"{self.path}.lock"
         try:
@@ -266,6 +282,7 @@ class Spool:
             self.octets = db.execute(f"SELECT {_SIZE} FROM {_BOTH}").fetchone()[0] or 0
             row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
             self._top = row[0] if row else 0
+        self._identity = spoolfile.identity(self.path)
 
     def _waiting(self) -> Counter[str]:
         with self._guard() as db:

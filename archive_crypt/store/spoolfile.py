@@ -6,7 +6,7 @@ import fcntl
 import os
 import sqlite3
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -37,15 +37,17 @@ class SpoolUnsure(SpoolFull):
     """The disk failed while it wrote: `mend` the spool to be sure that nothing was taken."""
 
 
+class SpoolRemoved(SpoolUnsure):
+    """The file is no longer where it was: `mend` puts it back."""
+
+
 class SpoolDamaged(Exception):
     """What is in the file is not what was written there."""
 
 
 def make(path: Path) -> None:
     """A spool with nothing in it; there is all of it, or nothing."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    new = _new(path)
     try:
         with closing(sqlite3.connect(new, isolation_level=None)) as db:
             identity = f"INSERT INTO about VALUES ('{uuid.uuid4()}');"
@@ -54,11 +56,44 @@ def make(path: Path) -> None:
     except sqlite3.Error as error:
         raise SpoolFull(why(error)) from None
     new.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    _sync(path.parent)
+
+
+def put_back(path: Path, db: sqlite3.Connection) -> None:
+    """Write what `db` has open, and nobody finds any more, to `path` again; what is there goes aside."""
+    new = _new(path)
+    db.execute("VACUUM INTO ?", (str(new),))
+    _sync(new)
+    aside = free(path.with_name(f"{path.name}.found"))
+    for end in ("-wal", "-shm", ""):  # a log of another file must not be beside it
+        with suppress(FileNotFoundError):
+            Path(f"{path}{end}").rename(f"{aside}{end}")
+    new.rename(path)
+    _sync(path.parent)
+
+
+def identity(path: Path) -> list[tuple[int, int]]:
+    """Which file and which log of it are there: others have another identity."""
+    parts = [Path(f"{path}{end}") for end in ("", "-wal")]
+    with suppress(FileNotFoundError):
+        return [(part.stat().st_dev, part.stat().st_ino) for part in parts]
+    return []
+
+
+def _new(path: Path) -> Path:
+    """An empty file beside it, nobody else's to read."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    return new
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(file)
     finally:
-        os.close(folder)
+        os.close(file)
 
 
 def check_ours(path: Path) -> None:

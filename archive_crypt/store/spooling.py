@@ -22,7 +22,7 @@ from archive_crypt.model import Mark
 from archive_crypt.store.entries import Entry, Taken, is_spoolable
 from archive_crypt.store.interfaces import Outcome, Storage
 from archive_crypt.store.spool import Spool, Waiting
-from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolUnsure
+from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolRemoved, SpoolUnsure
 
 T = TypeVar("T")
 
@@ -181,6 +181,8 @@ class Spooling:
             return False
         except SpoolFull as error:
             try:
+                if isinstance(error, SpoolRemoved):
+                    self.log.critical("the spool {path} was removed: put back", path=str(self._spool.path))
                 if isinstance(error, SpoolUnsure):
                     yield self._insist(self._spool.mend)
             finally:

@@ -424,3 +424,46 @@ def test_a_file_that_breaks_for_two_at_once(tmp_path, monkeypatch):
     assert database.made == talk.said[1:]
     assert len(list((tmp_path / "0").glob("spool.damaged-*[0-9Z]"))) == 1
     process.spool.close()
+
+
+@pytest.mark.parametrize("ends", [("", "-wal", "-shm"), ("",), ("-wal",)])
+def test_a_file_that_is_removed_while_it_is_used(tmp_path, ends):
+    """What it held, and what comes then, is in a file of that name again before anything more is acknowledged."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    process = Process(database, tmp_path / "0")
+    process.passes(1)
+    database.up = False
+    talk.says(process, OWNERS[0], sealed=True)
+    process.passes(3)
+    for end in ends:
+        process.spool.path.with_name(f"spool{end}").unlink()
+    talk.says(process, OWNERS[0], sealed=True)
+    process.passes(5)
+    assert talk.acknowledged == talk.said
+    assert process.spool.path.stat().st_mode & 0o777 == 0o600
+    process = process.killed(tmp_path / "1")
+    process.recovers()
+    assert database.made == talk.said
+    assert process.spooling.damaged == 0
+    process.spool.close()
+
+
+def test_a_file_that_is_replaced_while_it_is_used(tmp_path):
+    """Like one that was removed; what took its place is kept."""
+    (tmp_path / "0").mkdir()
+    database, talk = Database(), Talk()
+    process = Process(database, tmp_path / "0")
+    process.passes(1)
+    database.up = False
+    talk.says(process, OWNERS[0], sealed=True)
+    process.passes(3)
+    other = tmp_path / "other"
+    other.write_text("another file")
+    other.rename(process.spool.path)
+    talk.says(process, OWNERS[0], sealed=True)
+    process.passes(5)
+    assert (tmp_path / "0" / "spool.found").read_text() == "another file"
+    process.recovers()
+    assert database.made == talk.said
+    process.spool.close()
