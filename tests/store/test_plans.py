@@ -56,6 +56,9 @@ class Explaining(cursor):
 
     def execute(self, query, values=None):
         text = self.mogrify(query, values)
+        if b"SAVEPOINT" in text:  # it has no plan
+            super().execute(text)
+            return
         super().execute(b"EXPLAIN (FORMAT JSON) " + text)
         ((plans,),) = self.fetchall()
         self.executed += 1
