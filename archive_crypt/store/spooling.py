@@ -8,7 +8,7 @@ what may not be spooled holds up what he said after it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, execute, fail, inlineCallbacks
@@ -21,6 +21,7 @@ from archive_crypt.errors import ArchiveError, CollectionUnknown, StorageUnavail
 from archive_crypt.model import Mark
 from archive_crypt.store.entries import Entry, Taken, is_spoolable
 from archive_crypt.store.interfaces import Outcome, Storage
+from archive_crypt.store.lines import Lines
 from archive_crypt.store.spool import Spool, Waiting
 from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolRemoved, SpoolUnsure
 
@@ -63,7 +64,7 @@ class Spooling:
         self._clock = clock
         self._stopped = False
         self._owners = waiting
-        self._held: dict[str, deque[Entry]] = {}
+        self.held = Lines()  #: what is kept back, as something of its owner has to be written first
         self._file = 0  # goes up with each file that is moved aside: what was asked of an older one is void
         self._broken = Counter[str]()  # what lies in the file that is being moved aside
         self._anew: Deferred[None] | None = None  # fires when that is done
@@ -83,7 +84,7 @@ class Spooling:
     @property
     def behind(self) -> bool:
         """Whether anything is to be done once the database is there."""
-        return not self.attached or bool(self._owners) or bool(self._held)
+        return not self.attached or bool(self._owners) or bool(self.held)
 
     def has(self, owner: str) -> bool:
         """Whether something of this owner is in the spool."""
@@ -99,42 +100,26 @@ class Spooling:
     def holds(self, entry: Entry) -> bool:
         """Keep a change back if something of its owner has to be written first; whether that is so."""
         owner = entry.change.owner
-        if owner not in self._owners and owner not in self._held:
+        if owner not in self._owners and owner not in self.held:
             return False
-        self._held.setdefault(owner, deque()).append(entry)
+        self.held.add(entry)
         return True
-
-    def held(self) -> list[Entry]:
-        """What is kept back."""
-        return [entry for line in self._held.values() for entry in line]
 
     def hold_again(self, batch: Sequence[Entry]) -> list[Entry]:
         """Keep back what of a batch that was not made comes after something in the spool now; the others."""
         behind = {entry.change.owner for entry in batch if entry.settled} & self._owners.keys()
-        late = [entry for entry in batch if not entry.settled and entry.change.owner in behind]
-        for entry in reversed(late):
-            self._held.setdefault(entry.change.owner, deque()).appendleft(entry)
+        self.held.put_back([e for e in batch if not e.settled and e.change.owner in behind])
         return [entry for entry in batch if entry.settled or entry.change.owner not in behind]
-
-    def drop(self, entries: Iterable[Entry]) -> None:
-        """Keep these back no longer: they are settled."""
-        gone = {id(entry) for entry in entries}
-        for owner, line in list(self._held.items()):
-            left = deque(entry for entry in line if id(entry) not in gone)
-            self._held[owner] = left
-            if not left:
-                del self._held[owner]
 
     def released(self) -> list[Entry]:
         """What need not be kept back any more, in order, and older than all of its owners' in the queue."""
-        owners = [owner for owner in self._held if owner not in self._owners]
-        return [entry for owner in owners for entry in self._held.pop(owner)]
+        return self.held.released(self._owners)
 
     def take(self, queue: deque[Entry], batch: Sequence[Entry], flying: Sequence[Entry]) -> Taken:
         """What may go into the spool now: copies of what is `flying` (a part of `batch`) on its way to the
         database, and of the queue what comes first of each owner, unless he waits for the batch."""
         for entry in queue:
-            self._held.setdefault(entry.change.owner, deque()).append(entry)
+            self.held.add(entry)
         queue.clear()
         copies, stuck = [], set()
         # The mark of what is flying is of the file that the database was asked about, and of no later one.
@@ -147,25 +132,9 @@ class Spooling:
                 copies.append(entry)
             else:
                 stuck.add(owner)
-        taken = self._first_of_each(stuck)
-        some = Taken(copies, taken)
+        some = Taken(copies, self.held.spoolable(stuck, _MOST_CHANGES, _MOST_OCTETS))
         self._owners += some.owners
         return some
-
-    def _first_of_each(self, stuck: set[str]) -> list[Entry]:
-        taken: list[Entry] = []
-        octets = 0
-        for owner, line in list(self._held.items()):
-            if octets >= _MOST_OCTETS or len(taken) >= _MOST_CHANGES:
-                break
-            if owner in stuck:
-                continue
-            while line and is_spoolable(line[0].change):
-                octets += line[0].size
-                taken.append(line.popleft())
-            if not line:
-                del self._held[owner]
-        return taken
 
     @inlineCallbacks
     def keep(self, some: Taken) -> Generator[Deferred[Any], Any, bool]:
@@ -197,8 +166,7 @@ class Spooling:
 
     def _give_back(self, some: Taken, file: int) -> None:
         self._subtract(some.owners, file)
-        for entry in reversed(some.queued):
-            self._held.setdefault(entry.change.owner, deque()).appendleft(entry)
+        self.held.put_back(some.queued)
 
     # Out of it.
 

@@ -26,23 +26,17 @@ from archive_crypt.store.spooling import Spooling
 
 #: Changes and octets of one transaction at most. More owners share one COMMIT in a larger batch;
 #: beyond this size nothing is gained and the others wait longer.
-MOST_CHANGES = 2000
-MOST_OCTETS = 4 * 1024 * 1024
-
+MOST_CHANGES, MOST_OCTETS = 2000, 4 * 1024 * 1024
 #: Octets that may wait, at most.
 MOST_WAITING = 64 * 1024 * 1024
 
 #: Seconds before a batch is tried again, growing to the last.
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
-
-#: Seconds that a transaction may take, and the part of what may wait that does, before the spool helps: less
-#: than one owner may have waiting.
-_SLOW = 1.0
-_MUCH = 5
-
+#: Seconds that a transaction may take, and the part of what may wait (less than one owner may have), before
+#: the spool helps.
+_SLOW, _MUCH = 1.0, 5
 #: Seconds before a spool that is full is tried again; before all that waits is looked through again.
-_FULL_PAUSE = 1.0
-_MUCH_PAUSE = 0.05
+_FULL_PAUSE, _MUCH_PAUSE = 1.0, 0.05
 
 
 class Writer:
@@ -157,13 +151,13 @@ class Writer:
             yield follow(self._running)
 
     def _waiting(self) -> list[Entry]:
-        return [*self._queue, *(self.spooling.held() if self.spooling is not None else ())]
+        return [*self._queue, *(self.spooling.held.all() if self.spooling is not None else ())]
 
     def _take_out(self, entries: Collection[Entry]) -> None:
         gone = set(entries)
         self._queue = deque(entry for entry in self._queue if entry not in gone)
         if self.spooling is not None:
-            self.spooling.drop(gone)
+            self.spooling.held.drop(gone)
 
     # The line to the database.
 
