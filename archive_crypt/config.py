@@ -21,7 +21,7 @@ from archive_crypt.errors import ConfigurationError
 from archive_crypt.hosts.limits import Limits
 from archive_crypt.hosts.wire import address
 from archive_crypt.model import Automatic, SaveMode, Settings, UserLimits, WhenFull
-from archive_crypt.store.writer import MOST_WAITING
+from archive_crypt.store.shares import MOST_WAITING
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from archive_crypt.store.entries import Entry
 from archive_crypt.store.interfaces import Append, Open, Save
 from archive_crypt.store.spooling import Spooling
 
+#: Octets that may wait, at most.
+MOST_WAITING = 64 * 1024 * 1024
+
 #: The part of what may wait that one owner's may be.
 SHARE = 4
 
@@ -40,16 +43,18 @@ class Shares:
             return True
         return self._spooled[owner] + more <= spooling.most_octets // SHARE
 
-    def add(self, entry: Entry) -> None:
-        """It waits."""
+    def add(self, entry: Entry) -> int:
+        """It waits: the octets that it takes."""
         self._waiting[entry.change.owner] += entry.size
+        return entry.size
 
-    def remove(self, entry: Entry) -> None:
-        """It waits no more."""
+    def remove(self, entry: Entry) -> int:
+        """It waits no more: the octets that it took."""
         owner = entry.change.owner
         self._waiting[owner] -= entry.size
         if not self._waiting[owner]:
             del self._waiting[owner]
+        return entry.size
 
     def spooled(self, entries: Sequence[Entry]) -> None:
         """These are in the spool now."""

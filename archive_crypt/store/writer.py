@@ -21,22 +21,24 @@ from archive_crypt.errors import ArchiveBusy, PartlyRefused, StorageUnavailable
 from archive_crypt.model import Mark
 from archive_crypt.store.entries import REQUESTS, Ended, Entry, halves, is_late
 from archive_crypt.store.interfaces import Change, Outcome, Storage
-from archive_crypt.store.shares import Shares
+from archive_crypt.store.shares import MOST_WAITING, Shares
 from archive_crypt.store.spooling import Spooling
 
 #: Changes and octets of one transaction at most. More owners share one COMMIT in a larger batch;
 #: beyond this size nothing is gained and the others wait longer.
-MOST_CHANGES, MOST_OCTETS = 2000, 4 * 1024 * 1024
-#: Octets that may wait, at most.
-MOST_WAITING = 64 * 1024 * 1024
+MOST_CHANGES = 2000
+MOST_OCTETS = 4 * 1024 * 1024
 
 #: Seconds before a batch is tried again, growing to the last.
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
-#: Seconds that a transaction may take, and the part of what may wait (less than one owner may have), before
-#: the spool helps.
-_SLOW, _MUCH = 1.0, 5
+
+#: Seconds that a transaction may take, and the part of what may wait (under a SHARE), before the spool helps.
+_SLOW = 1.0
+_MUCH = 5
+
 #: Seconds before a spool that is full is tried again; before all that waits is looked through again.
-_FULL_PAUSE, _MUCH_PAUSE = 1.0, 0.05
+_FULL_PAUSE = 1.0
+_MUCH_PAUSE = 0.05
 
 
 class Writer:
@@ -93,8 +95,7 @@ class Writer:
             return fail(error)
         if self._abandoned or self.octets + entry.size > self._most_waiting or not self._shares.fits(entry):
             raise ArchiveBusy
-        self._shares.add(entry)
-        self.octets += entry.size
+        self.octets += self._shares.add(entry)
         self._queue.append(entry)
         self._last[change.owner] = entry
         if self._running is None:
@@ -376,8 +377,7 @@ class Writer:
         for entry, outcome in zip(batch, outcomes, strict=True):
             if entry.settled:  # it was spooled meanwhile
                 continue
-            self.octets -= entry.size
-            self._shares.remove(entry)
+            self.octets -= self._shares.remove(entry)
             if self._last.get(entry.change.owner) is entry:
                 del self._last[entry.change.owner]
             ended |= self._ended.note(entry.change, outcome)
