@@ -56,6 +56,7 @@ class Spooling:
         run: Callable[..., Deferred[Any]] = execute,
     ) -> None:
         self.full = False  #: whether the last that was to go into the spool found no room
+        self.most_octets = spool.most_octets
         self.attached = False  #: whether the database has told what it has of it
         self.turn = 0  #: the number of the last batch that was written past the spool
         self.parked = self.late = self.damaged = 0
@@ -75,11 +76,6 @@ class Spooling:
     def records(self) -> int:
         """How many records wait."""
         return self._owners.total()
-
-    @property
-    def most_octets(self) -> int:
-        """What the spool may hold."""
-        return self._spool.most_octets
 
     @property
     def behind(self) -> bool:
