@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,9 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archive_crypt.core import times
-from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.model import SECOND, Micros
-from archive_crypt.reader.keys import KeyPair
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.protocol import Listed
 
@@ -86,30 +83,10 @@ class Terminal:
         self._collection: Listed | None = None
         self._day = ""
 
-    def key_made(self, pair: KeyPair, encrypted: bool) -> None:
-        """A key pair was made."""
-        guarded = "under your passphrase" if encrypted else "NOT under a passphrase: keep it from others"
-        self._print(f"private key  {pair.private} ({guarded})")
-        self._print(f"public key   {pair.public}")
-        self._print(f"fingerprint  {pair.fingerprint}")
-        self._print("")
-        self._print("Keep a copy of the private key in a safe place: without it nobody can read the archive.")
-        self._print("Next: archive-reader enable YOUR@JID")
-
-    def enabled(self, keys: Sequence[tuple[Path, PublicKey]], lasts: bool) -> None:
-        """Archiving is on; sealed if there are keys."""
-        if not lasts:
-            self._print(
-                "The server takes it, but for this connection only, which ends now: it archives nothing."
-            )
-            self._print("To last it would take scope global, which older servers do not have.")
-            return
-        how = "encrypted for these keys:" if keys else "IN CLEAR: whoever has the server can read them."
-        self._print(f"From each client's next login on, the messages of {self._owner} are archived, {how}")
-        for path, key in keys:
-            self._print(f"    {key.name}  {path}")
-        if keys:
-            self._print("Only their private halves open them. Keep copies in a safe place.")
+    def tell(self, *lines: str, **facts: Any) -> None:
+        """A result: these lines, which say what the facts do."""
+        for line in lines:
+            self._print(line)
 
     def collections(self, found: Sequence[Listed]) -> None:
         """A list of collections."""
@@ -157,10 +134,6 @@ class Terminal:
         """The collection was listed, but is not there."""
         where = f"with {clean(collection.with_)}, {_stamp(collection.start)}"
         self._print(f"! {where}: listed, but not there: renamed just now, or withheld", "bold red")
-
-    def exported(self, to: Path, name: str, collections: int, messages: int, troubles: int) -> None:
-        """Files were written."""
-        self._print(f"{to}: {messages:,} message(s) of {collections:,} collection(s), as {name}")
 
     def _print_day(self, entry: Entry) -> None:
         day = self._day if entry.at is None else f"{local(entry.at):%A} {local(entry.at).date().isoformat()}"
@@ -214,19 +187,9 @@ class Lines:
     def __init__(self) -> None:
         self._collection: dict[str, Any] = {}
 
-    def key_made(self, pair: KeyPair, encrypted: bool) -> None:
-        """A key pair was made."""
-        _say(
-            private=str(pair.private),
-            public=str(pair.public),
-            fingerprint=pair.fingerprint,
-            passphrase=encrypted,
-        )
-
-    def enabled(self, keys: Sequence[tuple[Path, PublicKey]], lasts: bool) -> None:
-        """Archiving is on; sealed if there are keys."""
-        named = [{"fingerprint": key.name, "file": str(path)} for path, key in keys]
-        _say(encrypted=bool(keys), lasts=lasts, keys=named)
+    def tell(self, *lines: str, **facts: Any) -> None:
+        """A result: these facts, as one object."""
+        _say(**facts)
 
     def collections(self, found: Sequence[Listed]) -> None:
         """A list of collections."""
@@ -261,10 +224,6 @@ class Lines:
     def withheld(self, collection: Listed) -> None:
         """The collection was listed, but is not there."""
         _say(**_facts(collection), findings=["withheld"], suspicious=True)
-
-    def exported(self, to: Path, name: str, collections: int, messages: int, troubles: int) -> None:
-        """Files were written."""
-        _say(out=str(to), format=name, collections=collections, messages=messages, suspicious=troubles)
 
 
 class _Console(Console):

@@ -477,7 +477,7 @@ async def test_a_fault_of_the_program(reader, monkeypatch):
     def fails(_):
         raise RuntimeError("secret")
 
-    monkeypatch.setitem(cli._COMMANDS, "keygen", fails)
+    monkeypatch.setattr(keys, "check_free", fails)
     done = await reader("keygen")
     assert (done.code, done.out) == (1, "")
     assert done.err.count("\n") == 1

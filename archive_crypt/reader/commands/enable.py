@@ -1,0 +1,71 @@
+"""``archive-reader enable``: have messages archived, encrypted."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from archive_crypt.crypto.publickeys import PublicKey
+from archive_crypt.reader import given, usage
+from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.failures import DONE, Problem
+from archive_crypt.reader.show import Lines, Terminal
+from archive_crypt.reader.usage import Command, Doing
+
+_HELP = """\
+examples:
+  archive-reader enable romeo@example.org
+  archive-reader enable romeo@example.org --key laptop.pem --key phone.pem.pub
+  archive-reader enable romeo@example.org --plain
+
+A key may be given by either of its files; the public one needs no passphrase. Only public halves
+are sent. What is archived can be read with each one of the keys.
+"""
+
+
+def _arguments(command: argparse.ArgumentParser) -> None:
+    usage.add_account(command)
+    usage.add_keys(command, "encrypt for this key; may be given again")
+    command.add_argument("--plain", action="store_true", help="archive in clear, for the server to read")
+    command.add_argument(
+        "--scope",
+        choices=("global", "stream"),
+        default="global",
+        help="whether the setting is for all later connections (default), or this one, to try it",
+    )
+
+
+def _begin(options: argparse.Namespace) -> Doing:
+    if options.plain and options.key:
+        raise Problem("--plain archives in clear and takes no --key.")
+    connection = given.connection(options)
+    public = [] if options.plain else given.public_keys(options)
+    lasting = options.scope == "global"
+
+    async def enable() -> int:
+        async with connection:
+            archive = Archive(connection)
+            keys = [key for _, key in public]
+            lasts = await archive.set_auto(keys, encrypt=bool(keys), lasting=lasting)
+        _tell(given.display(options), options.jid, public, lasts)
+        return DONE
+
+    return enable()
+
+
+def _tell(display: Terminal | Lines, owner: str, keys: Sequence[tuple[Path, PublicKey]], lasts: bool) -> None:
+    how = "encrypted for these keys:" if keys else "IN CLEAR: whoever has the server can read them."
+    lines = [f"From each client's next login on, the messages of {owner} are archived, {how}"]
+    lines += [f"    {key.name}  {path}" for path, key in keys]
+    lines += ["Only their private halves open them. Keep copies in a safe place."] if keys else []
+    if not lasts:
+        lines = [
+            "The server takes it, but for this connection only, which ends now: it archives nothing.",
+            "To last it would take scope global, which older servers do not have.",
+        ]
+    named = [{"fingerprint": key.name, "file": str(path)} for path, key in keys]
+    display.tell(*lines, encrypted=bool(keys), lasts=lasts, keys=named)
+
+
+COMMAND = Command("enable", "have your messages archived, encrypted", _HELP, _arguments, _begin)

@@ -1,0 +1,42 @@
+"""``archive-reader list``: which collections there are."""
+
+from __future__ import annotations
+
+import argparse
+
+from archive_crypt.reader import given, reading, usage
+from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.failures import DONE
+from archive_crypt.reader.protocol import Query
+from archive_crypt.reader.usage import Command, Doing
+
+_HELP = """\
+examples:
+  archive-reader list romeo@example.org --with juliet@example.org
+  archive-reader list romeo@example.org --start 2026-11-01 --end 2026-12-01 --json
+
+Times are local unless they say otherwise: 2026-11-21, "2026-11-21 10:00", 2026-11-21T10:00:00Z.
+"""
+
+
+def _arguments(command: argparse.ArgumentParser) -> None:
+    usage.add_account(command)
+    usage.add_filter(command)
+    usage.add_end(command)
+    command.add_argument("--limit", type=usage.positive, metavar="N", help="at most N, the oldest first")
+
+
+def _begin(options: argparse.Namespace) -> Doing:
+    connection = given.connection(options)
+    query = Query(options.with_, options.start, options.end)
+
+    async def list_() -> int:
+        async with connection:
+            found = await reading.listed(Archive(connection), query, options.limit)
+        given.display(options).collections(found)
+        return DONE
+
+    return list_()
+
+
+COMMAND = Command("list", "show which collections there are", _HELP, _arguments, _begin)
