@@ -26,9 +26,13 @@ from archive_crypt.model import Direction, Micros, PlainItem, SaveMode
 #: Namespace of our own attribute on a sealed item. Readers of XEP-0136 ignore it.
 BOUND = "urn:x-archive-crypt:0"
 
+_BOUND_OF = f"{{{BOUND}}}of"
 _OPENPGP = "urn:xmpp:openpgp:0"
 _DELAY = "urn:xmpp:delay"
 _EME = "urn:xmpp:eme:0"
+#: The tags of items in all dialects.
+_KINDS = {f"{{{namespace}}}{kind}": kind for namespace in DIALECTS for kind in ("to", "from", "note")}
+_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 #: An item's tag and, if it was uploaded, the times it has.
 _HEAD = re.compile(r"""<(to|from|note)((?: secs="[^"]*")?(?: utc="([^"]*)")?)""")
 
@@ -132,17 +136,17 @@ def read(element: etree._Element) -> ReadItem:
 
     :raises BadRequest: it is no ``<to/>``, ``<from/>`` or ``<note/>``, or its times make no sense.
     """
-    qname = etree.QName(element)
-    if qname.localname not in ("to", "from", "note") or qname.namespace not in DIALECTS:
+    kind = _KINDS.get(element.tag)
+    if kind is None:
         raise BadRequest("An item is neither <to/>, <from/> nor <note/>.")
     secs, utc = element.get("secs"), element.get("utc")
     if secs is not None and not secs.isdecimal():
         raise BadRequest("An item's secs is no number.")
     bodies, rest = _children(element)
-    if qname.localname == "note":
+    if kind == "note":
         bodies = [(None, element.text or "")]
     return ReadItem(
-        kind=qname.localname,
+        kind=kind,
         at=None if utc is None else times.parse(utc),
         secs=None if secs is None else int(secs),
         name=element.get("name"),
@@ -187,12 +191,13 @@ def _taken_apart(content: str) -> tuple[str, str | None, str, bool]:
 
 def _children(element: etree._Element) -> tuple[list[tuple[str | None, str]], list[str]]:
     """The bodies, and what else there is."""
-    body = f"{{{etree.QName(element).namespace}}}body"
+    body = f"{element.tag.rpartition('}')[0]}}}body"
     bodies, rest = [], []
-    for child in element.iterchildren("*"):
-        if child.tag in (body, "{jabber:client}body"):
-            bodies.append((child.get("{http://www.w3.org/XML/1998/namespace}lang"), child.text or ""))
-        else:
+    for child in element:
+        tag = child.tag
+        if tag in (body, "{jabber:client}body"):
+            bodies.append((child.get(_LANGUAGE), child.text or ""))
+        elif isinstance(tag, str):
             with contextlib.suppress(BadRequest):  # it is not worth the bodies beside it
                 rest.append(canonical(child))
     return bodies, rest
@@ -205,7 +210,7 @@ def _identity(with_: str, start: Micros) -> str:
 
 
 def _bound(element: etree._Element) -> Bound | None:
-    words = (element.get(f"{{{BOUND}}}of") or "").split(" ")
+    words = (element.get(_BOUND_OF) or "").split(" ")
     if len(words) != 4 or not words[1].isdecimal():
         return None
     return Bound(words[0], int(words[1]), words[3], times.parse(words[2]))

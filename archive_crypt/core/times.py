@@ -22,6 +22,7 @@ EARLIEST: Micros = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 LATEST: Micros = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
+@lru_cache(maxsize=1024)  # every message of a collection repeats its start
 def parse(text: str, *, clamp: bool = False) -> Micros:
     """The moment that a UTC DateTime names; finer fractions than a microsecond are cut off.
 
@@ -33,15 +34,15 @@ def parse(text: str, *, clamp: bool = False) -> Micros:
     match = _DATETIME.fullmatch(text)
     if match is None:
         raise BadRequest("A time must be a UTC DateTime such as 1469-07-21T02:56:15Z.")
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    if clamp and not 1 <= year <= 9999:
-        return EARLIEST if year < 1 else LATEST
-    fraction = int(((match[7] or "") + "000000")[:6])
+    year, month, day, hour, minute, second, decimals = match.groups()
+    if clamp and not 1 <= int(year) <= 9999:
+        return EARLIEST if int(year) < 1 else LATEST
+    fraction = int(f"{decimals}000000"[:6]) if decimals else 0
     try:
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second))
     except ValueError:
         raise BadRequest("A time names a day or an hour that does not exist.") from None
-    return (moment - _EPOCH) // _MICROSECOND + fraction
+    return (moment - _NAIVE_EPOCH) // _MICROSECOND + fraction
 
 
 def render(moment: Micros) -> str:

@@ -26,9 +26,16 @@ KEY_TYPE = f"{XMLENC}EncryptedKey"
 
 _ENC = f"{{{XMLENC}}}"
 _SIG = f"{{{XMLDSIG}}}"
+_METHOD, _CIPHER_DATA, _CIPHER_VALUE = (
+    f"{_ENC}{name}" for name in ("EncryptionMethod", "CipherData", "CipherValue")
+)
+_KEY_INFO, _KEY_NAME, _RETRIEVAL_METHOD = (
+    f"{_SIG}{name}" for name in ("KeyInfo", "KeyName", "RetrievalMethod")
+)
 #: No entity, no DTD, nothing fetched.
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
 _XML_SPACE = " \t\r\n"
+_XML_SPACE_OCTETS = _XML_SPACE.encode()
 
 #: rsa-oaep names its hash functions beside it; the other algorithms say all by their URI.
 _METHOD_DETAILS = {
@@ -77,7 +84,7 @@ def decode_base64(text: str) -> bytes:
     :raises BadRequest: it is not base64 (Python's lenient decoder would drop what it cannot read).
     """
     try:
-        return base64.b64decode(text.translate({ord(c): None for c in _XML_SPACE}), validate=True)
+        return base64.b64decode(text.encode("ascii").translate(None, _XML_SPACE_OCTETS), validate=True)
     except (binascii.Error, ValueError):
         raise BadRequest("A value is not base64.") from None
 
@@ -124,13 +131,14 @@ def read_data(element: etree._Element) -> ReadData:
 
     :raises BadRequest: it has no algorithm, or its CipherValue is missing or not base64.
     """
-    info = element.find(f"{_SIG}KeyInfo")
-    methods = [] if info is None else info.findall(f"{_SIG}RetrievalMethod")
+    children = _children(element)
+    info = children.get(_KEY_INFO)
+    methods = [] if info is None else [child for child in info if child.tag == _RETRIEVAL_METHOD]
     return ReadData(
-        algorithm=_algorithm(element),
+        algorithm=_algorithm(children.get(_METHOD)),
         key_names=_key_names(info),
-        key_ids=tuple((method.get("URI") or "").removeprefix("#") for method in methods),
-        cipher=_cipher(element),
+        key_ids=tuple([(method.get("URI") or "").removeprefix("#") for method in methods]),
+        cipher=_cipher(children.get(_CIPHER_DATA)),
     )
 
 
@@ -139,15 +147,16 @@ def read_key(element: etree._Element) -> ReadKey:
 
     :raises BadRequest: it has no algorithm, or its CipherValue is missing or not base64.
     """
-    method = element.find(f"{_ENC}EncryptionMethod")
+    children = _children(element)
+    method = children.get(_METHOD)
     return ReadKey(
         id=element.get("Id"),
-        key_name=_stripped(element.find(f"{_ENC}CarriedKeyName")),
-        recipients=_key_names(element.find(f"{_SIG}KeyInfo")),
-        algorithm=_algorithm(element),
+        key_name=_stripped(children.get(f"{_ENC}CarriedKeyName")),
+        recipients=_key_names(children.get(_KEY_INFO)),
+        algorithm=_algorithm(method),
         digest=_attribute(method, f"{_SIG}DigestMethod"),
         mgf=_attribute(method, f"{{{XMLENC11}}}MGF"),
-        cipher=_cipher(element),
+        cipher=_cipher(children.get(_CIPHER_DATA)),
     )
 
 
@@ -200,12 +209,19 @@ def _cipher_data(cipher: bytes) -> str:
 def _key_names(parent: etree._Element | None) -> tuple[str, ...]:
     if parent is None:
         return ()
-    names = (_stripped(child) for child in parent.findall(f"{_SIG}KeyName"))
-    return tuple(name for name in names if name)
+    names = [_stripped(child) for child in parent if child.tag == _KEY_NAME]
+    return tuple([name for name in names if name])
 
 
-def _algorithm(element: etree._Element) -> str:
-    method = element.find(f"{_ENC}EncryptionMethod")
+def _children(element: etree._Element) -> dict[str, etree._Element]:
+    """The first child of each tag: to look once is faster than to find each."""
+    found: dict[str, etree._Element] = {}
+    for child in element:
+        found.setdefault(child.tag, child)
+    return found
+
+
+def _algorithm(method: etree._Element | None) -> str:
     algorithm = None if method is None else method.get("Algorithm")
     if not algorithm:
         raise BadRequest("An EncryptionMethod with its Algorithm is missing.")
@@ -217,9 +233,9 @@ def _attribute(method: etree._Element | None, path: str) -> str | None:
     return None if child is None else child.get("Algorithm")
 
 
-def _cipher(element: etree._Element) -> bytes:
-    value = element.find(f"{_ENC}CipherData/{_ENC}CipherValue")
-    text = "" if value is None else "".join((value.text or "").split())
+def _cipher(data: etree._Element | None) -> bytes:
+    values = [] if data is None else [child.text for child in data if child.tag == _CIPHER_VALUE]
+    text = "".join((values[0] or "").split()) if values else ""
     if not text:
         raise BadRequest("A CipherValue is missing.")
     return decode_base64(text + "=" * (-len(text) % 4))  # XEP-0241's own examples have no padding

@@ -10,7 +10,7 @@ swapped as wholes.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from archive_crypt.core import jids
 from archive_crypt.core.items import Bound
@@ -50,17 +50,15 @@ class Finding(enum.Enum):
         self.text = text
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What is to be said of one item, and how many are missing before it (at least)."""
 
     findings: tuple[Finding, ...] = ()
     missing: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """What is expected of the next item of the collection (`with_`, `start`).
+class Expectation(NamedTuple):
+    """What is expected of the next item of the collection with the bare JID `with_`, of `start`.
 
     Its number is `number`, or up to `slack` more: so many items since the last one told theirs not.
     `key` names the data key in use. Those `past` were used before, here or in other collections,
@@ -77,39 +75,35 @@ class Expectation:
     def begin(self, with_: str, start: Micros, number: int = 0) -> Expectation:
         """A collection is read from its item `number` on, after others."""
         past = self.past if self.key is None else self.past | {self.key}
-        return Expectation(with_, start, number, past=past)
+        return Expectation(_bare(with_), start, number, past=past)
 
     def skip(self) -> Expectation:
         """An item came that does not tell its number."""
-        return replace(self, slack=self.slack + 1)
+        return self._replace(slack=self.slack + 1)
 
 
 def judge(expected: Expectation, key_name: str | None, bound: Bound) -> tuple[Verdict, Expectation]:
     """What is to be said of an item with `bound` inside, opened with the data key that its
     EncryptedData calls `key_name` (None: by no one name); and what is expected then."""
-    findings = [] if bound.key_name == key_name else [Finding.OTHER_KEY_NAME]
+    findings = () if bound.key_name == key_name else (Finding.OTHER_KEY_NAME,)
     if not _belongs(expected, bound):
         # Its number and its key tell of the collection it comes from, nothing of this one.
         return Verdict((*findings, Finding.OTHER_COLLECTION)), expected.skip()
     if bound.key_name in expected.past:
-        findings.append(Finding.KEY_ELSEWHERE)
-    then = _with_key(expected, bound.key_name)
+        findings = (*findings, Finding.KEY_ELSEWHERE)
+    past = expected.past if expected.key in (None, bound.key_name) else expected.past | {expected.key}
     if bound.number < expected.number:
-        return Verdict((*findings, Finding.OUT_OF_PLACE)), then
+        verdict = Verdict((*findings, Finding.OUT_OF_PLACE))
+        return verdict, expected._replace(key=bound.key_name, past=past)
     missing = max(0, bound.number - expected.number - expected.slack)
-    return Verdict(tuple(findings), missing), replace(then, number=bound.number + 1, slack=0)
+    then = expected._replace(number=bound.number + 1, slack=0, key=bound.key_name, past=past)
+    return Verdict(findings, missing), then
 
 
 def _belongs(expected: Expectation, bound: Bound) -> bool:
     """Where two collections would begin at one moment the store moves one on, by at most a second."""
     moved_on = expected.start - bound.start
-    return bound.with_ == _bare(expected.with_) and 0 <= moved_on <= SECOND
-
-
-def _with_key(expected: Expectation, key: str) -> Expectation:
-    if expected.key is None or expected.key == key:
-        return replace(expected, key=key)
-    return replace(expected, key=key, past=expected.past | {expected.key})
+    return bound.with_ == expected.with_ and 0 <= moved_on <= SECOND
 
 
 def _bare(address: str) -> str:
