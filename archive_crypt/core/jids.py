@@ -25,6 +25,12 @@ def read(text: str) -> JID | None:
     return _read(text)[0] if len(text) <= _LONGEST else None
 
 
+def bare(text: str) -> str:
+    """The JID without its resource, whether it is a valid one or not."""
+    jid = read(text)
+    return text.partition("/")[0] if jid is None else str(jid.userhost())
+
+
 def address(text: str) -> Address | None:
     """The same, taken apart."""
     return _read(text)[1] if len(text) <= _LONGEST else None

@@ -75,7 +75,7 @@ class Expectation(NamedTuple):
     def begin(self, with_: str, start: Micros, number: int = 0) -> Expectation:
         """A collection is read from its item `number` on, after others."""
         past = self.past if self.key is None else self.past | {self.key}
-        return Expectation(_bare(with_), start, number, past=past)
+        return Expectation(jids.bare(with_), start, number, past=past)
 
     def skip(self) -> Expectation:
         """An item came that does not tell its number."""
@@ -104,8 +104,3 @@ def _belongs(expected: Expectation, bound: Bound) -> bool:
     """Where two collections would begin at one moment the store moves one on, by at most a second."""
     moved_on = expected.start - bound.start
     return bound.with_ == expected.with_ and 0 <= moved_on <= SECOND
-
-
-def _bare(address: str) -> str:
-    jid = jids.read(address)
-    return address.partition("/")[0] if jid is None else str(jid.userhost())
