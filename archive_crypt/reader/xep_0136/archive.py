@@ -176,6 +176,15 @@ class XEP_0136(Preferring):
                 seen.add((collection.with_, collection.start))
                 yield collection
 
+    async def newest(self, query: Query = _EVERYTHING) -> tuple[Listed | None, int | None]:
+        """The last of the collections that match, if any does; and how many do, None where the server
+        does not count."""
+        build = partial(requests.listing, query=query, page=PageRequest(max=1, before=""))
+        page = protocol.read_list(await self.get(("manage",), build))
+        if not page.collections:  # whatever stands beside that: servers send nothing, as XEP-0136 8.1 does
+            return None, 0
+        return page.collections[-1], page.info.count if page.info else None
+
     async def pages(
         self, collection: Listed, *, children: Sequence[ElementTree.Element] = ()
     ) -> AsyncGenerator[ChatPage, None]:

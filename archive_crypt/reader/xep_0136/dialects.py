@@ -23,6 +23,11 @@ class Dialects:
         self._announced = announced
         self._known: dict[tuple[str, ...], Dialect] = {}
 
+    def announced(self) -> dict[str, tuple[str, ...]]:
+        """The archive namespaces that are announced, best first, each with its parts."""
+        found = {d.namespace: tuple(p for p in PARTS if d.feature(p) in self._announced) for d in PREFERRED}
+        return {namespace: parts for namespace, parts in found.items() if parts}
+
     def learn(self, parts: tuple[str, ...], dialect: Dialect) -> None:
         """These parts were answered in this dialect."""
         self._known[parts] = dialect

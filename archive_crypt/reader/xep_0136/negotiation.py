@@ -57,6 +57,11 @@ class Negotiating(BasePlugin):
     def plugin_init(self) -> None:
         self._accounts: dict[str, Dialects] = {}
 
+    async def announced(self) -> dict[str, tuple[str, ...]]:
+        """The archive namespaces that the server announces, best first, each with those parts of the
+        protocol that it has ('auto', 'encrypt', 'manage', 'manual', 'pref')."""
+        return (await self._dialects()).announced()
+
     async def get(self, parts: Parts, build: Build, among: Collection[Dialect] = PREFERRED) -> etree._Element:
         """What is answered to a get; see `ask`."""
         _, answer = await self.ask("get", parts, build, among)
