@@ -40,15 +40,19 @@ def failure(error: BaseException | None) -> Failure | None:
     if isinstance(error, NoAnswer):
         return NoConnection(str(error))
     if isinstance(error, Refused):
-        advice = _ADVICE.get(error.condition, "")
-        return Unserved(f"The server refused: {error}{'. ' + advice if advice else ''}")
+        return refusal(error, _ADVICE.get(error.condition, ""))
     return Unserved(str(error)) if isinstance(error, RequestFailed) else None
 
 
+def refusal(error: Refused, advice: str) -> Unserved:
+    """The server refused; what the user can do about it."""
+    return Unserved(f"The server refused: {error}{'. ' + advice if advice else ''}")
+
+
 _ADVICE = {
-    "not-acceptable": "Give a key it can use: archive-reader keygen makes one, --key FILE names it.",
-    "feature-not-implemented": "It does not offer this, or cannot use the key: see --plain and --key.",
+    "feature-not-implemented": "It does not offer this.",
     "item-not-found": "See what is there: archive-reader list.",
+    "not-allowed": "Its operator decided that; ask him.",
     "forbidden": "An archive is open to its owner only.",
     "service-unavailable": "This server, or this account, has no archive.",
     "internal-server-error": "Try again later; if it stays so, its operator finds more in the log.",

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.reader import given, usage
+from archive_crypt.reader import failures, given, usage
 from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.errors import FeatureNotImplemented, NotAcceptable
 from archive_crypt.reader.failures import DONE, Problem
 from archive_crypt.reader.show import Lines, Terminal
 from archive_crypt.reader.usage import Command, Doing
@@ -22,6 +23,8 @@ examples:
 A key may be given by either of its files; the public one needs no passphrase. Only public halves
 are sent. What is archived can be read with each one of the keys.
 """
+
+_ADVICE = "Give a key it can use: archive-reader keygen makes one, --key FILE names it."
 
 
 def _arguments(command: argparse.ArgumentParser) -> None:
@@ -47,7 +50,10 @@ def _begin(options: argparse.Namespace) -> Doing:
         async with connection:
             archive = Archive(connection)
             keys = [key for _, key in public]
-            lasts = await archive.set_auto(keys, encrypt=bool(keys), lasting=lasting)
+            try:
+                lasts = await archive.set_auto(keys, encrypt=bool(keys), lasting=lasting)
+            except (NotAcceptable, FeatureNotImplemented) as error:
+                raise failures.refusal(error, _ADVICE if keys else "") from None
         _tell(given.display(options), options.jid, public, lasts)
         return DONE
 
