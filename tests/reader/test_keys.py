@@ -2,7 +2,6 @@
 
 import errno
 import os
-import pty
 import resource
 import signal
 import stat
@@ -17,6 +16,7 @@ from archive_crypt.crypto import opening
 from archive_crypt.reader import cli, keys
 from archive_crypt.reader.failures import Problem
 from tests.kit import LAPTOP
+from tests.reader.terminal import AtTerminal
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,39 +177,6 @@ async def test_a_passphrase_file_without_a_passphrase(reader, tmp_path, content)
     assert done.code == 1
     assert done.err.count("\n") == 1
     assert not (tmp_path / "k").exists()
-
-
-class AtTerminal:
-    """``archive-reader`` in a process of its own, with a terminal to be asked at."""
-
-    def __init__(self, *arguments):
-        self.user, terminal = pty.openpty()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIVE_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "archive_crypt.reader.cli", *map(str, arguments)],
-            stdin=terminal,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            cwd=ROOT,
-            env=environment,
-        )
-        os.close(terminal)
-        self.shown = b""
-
-    def types(self, line, after):
-        """Wait for a prompt, then type; getpass throws away what was typed before."""
-        self.sees(after)
-        os.write(self.user, line + b"\n")
-
-    def sees(self, prompt):
-        while not self.shown.endswith(prompt):
-            self.shown += os.read(self.process.stderr.fileno(), 1000)
-
-    def ends(self):
-        out, err = self.process.communicate(timeout=60)
-        os.close(self.user)
-        return self.process.returncode, out, self.shown + err
 
 
 @pytest.mark.parametrize(("second", "code"), [(b"secret", 0), (b"secrte", 1)])
