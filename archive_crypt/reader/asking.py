@@ -5,8 +5,10 @@ Nothing here prints, logs or keeps one.
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +56,24 @@ class Source:
             except (getpass.GetPassWarning, EOFError):
                 where = f"{self.option} FILE or {self.variable}"
                 raise Problem(f"{prompt}: there is no terminal to ask at; give {where}.") from None
+
+
+async def confirm(question: str, option: str) -> bool:
+    """Whether the user says yes at the terminal. Ctrl-C ends the waiting, as `input` would not in asyncio.
+
+    :raises Problem: there is no terminal; `option` is what to give instead.
+    """
+    if not sys.stdin.isatty():
+        raise Problem(f"{question} There is no terminal to ask at; give {option} if it is meant.")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    loop = asyncio.get_running_loop()
+    answered = asyncio.Event()
+    loop.add_reader(sys.stdin, answered.set)
+    try:
+        await answered.wait()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    finally:
+        loop.remove_reader(sys.stdin)
 
 
 def _reason(error: Exception) -> str:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -58,19 +56,10 @@ def local(moment: Micros) -> datetime:
         return whole
 
 
-@contextmanager
-def bar(total: int | None) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal's standard error: told how many of the `total` collections are done,
-    and how many messages there were; None: of how many is not known."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("collections, {task.fields[messages]} messages"))
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total, messages=0)
-
-        def tell(done: int, messages: int) -> None:
-            progress.update(task, completed=done, messages=f"{messages:,}")
-
-        yield tell
+def stamp(moment: Micros) -> str:
+    """A time as --start takes it, exactly."""
+    spec = "microseconds" if moment % 1000 else "milliseconds" if moment % SECOND else "seconds"
+    return local(moment).isoformat(" ", spec)
 
 
 class Terminal:
@@ -97,7 +86,7 @@ class Terminal:
         for name in ("start", "with", "thread", "encrypted", "version"):
             table.add_column(name, overflow="fold", no_wrap=name == "start")
         for chat in found:
-            cells = (_stamp(chat.start), chat.with_, chat.thread or "", "yes" if chat.crypt else "no")
+            cells = (stamp(chat.start), chat.with_, chat.thread or "", "yes" if chat.crypt else "no")
             version = "" if chat.version is None else str(chat.version)
             table.add_row(*(Text(clean(cell)) for cell in (*cells, version)))
         self._console.print(table)
@@ -105,7 +94,7 @@ class Terminal:
     def begin(self, collection: Listed) -> None:
         """The entries that follow are of this collection."""
         self._collection, self._day = collection, ""
-        parts = [f"with {collection.with_}", _stamp(collection.start)]
+        parts = [f"with {collection.with_}", stamp(collection.start)]
         parts += [f"thread {collection.thread}"] if collection.thread else []
         parts += [f"subject {collection.subject} (in clear)"] if collection.subject else []
         parts += ["encrypted" if collection.crypt else "NOT ENCRYPTED"]
@@ -132,7 +121,7 @@ class Terminal:
 
     def withheld(self, collection: Listed) -> None:
         """The collection was listed, but is not there."""
-        where = f"with {clean(collection.with_)}, {_stamp(collection.start)}"
+        where = f"with {clean(collection.with_)}, {stamp(collection.start)}"
         self._print(f"! {where}: listed, but not there: renamed just now, or withheld", "bold red")
 
     def _print_day(self, entry: Entry) -> None:
@@ -244,9 +233,3 @@ def _facts(collection: Listed) -> dict[str, Any]:
 
 def _say(**facts: Any) -> None:
     print(json.dumps(facts))
-
-
-def _stamp(moment: Micros) -> str:
-    """A time as --start takes it, exactly."""
-    spec = "microseconds" if moment % 1000 else "milliseconds" if moment % SECOND else "seconds"
-    return local(moment).isoformat(" ", spec)

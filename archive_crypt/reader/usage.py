@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from archive_crypt import __version__
 from archive_crypt.core import jids
 from archive_crypt.model import Micros
+from archive_crypt.reader import preferring
 
 #: What there is to do, once the user was asked for all it takes; its result is the exit code. It is
 #: asked for before: while asyncio runs, Ctrl-C would not interrupt a question.
@@ -38,6 +39,16 @@ class Command:
     begin: Callable[[argparse.Namespace], Doing]
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Commands of one kind, such as ``keys list``: a `summary` of a few words, and `help`."""
+
+    name: str
+    summary: str
+    help: str
+    commands: tuple[Command, ...]
+
+
 class _Parser(argparse.ArgumentParser):
     """Wrong usage is exit code 1 here, as 2 means something else."""
 
@@ -45,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(1, f"{self.prog}: {message}. See {self.prog} --help.\n")
 
 
-def parser(overview: str, epilog: str, commands: Iterable[Command]) -> argparse.ArgumentParser:
+def parser(overview: str, epilog: str, commands: Iterable[Command | Group]) -> argparse.ArgumentParser:
     """What ``archive-reader`` takes; in its result `begin` is that of the command."""
     whole = _Parser(
         prog="archive-reader",
@@ -54,12 +65,11 @@ def parser(overview: str, epilog: str, commands: Iterable[Command]) -> argparse.
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     whole.add_argument("--version", action="version", version=f"archive-reader {__version__}")
-    add_commands(whole, commands)
+    _add_commands(whole, commands)
     return whole
 
 
-def add_commands(parent: argparse.ArgumentParser, commands: Iterable[Command]) -> None:
-    """Its first argument is the name of one of these commands, which tells what it takes besides."""
+def _add_commands(parent: argparse.ArgumentParser, commands: Iterable[Command | Group]) -> None:
     choices = parent.add_subparsers(required=True, metavar="COMMAND")
     for command in commands:
         child = choices.add_parser(
@@ -69,6 +79,9 @@ def add_commands(parent: argparse.ArgumentParser, commands: Iterable[Command]) -
             epilog=command.help,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if isinstance(command, Group):
+            _add_commands(child, command.commands)
+            continue
         child.set_defaults(begin=command.begin)
         child.add_argument("--json", action="store_true", help="results as JSON on stdout, one object a line")
         command.arguments(child)
@@ -153,6 +166,17 @@ def moment(text: str) -> Micros:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time such as 2026-11-21 or 2026-11-21T10:00Z"
         ) from None
+
+
+def expiry(text: str) -> int | None:
+    """The seconds of a time span such as 30d; None for "never".
+
+    :raises argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        return None if text == "never" else preferring.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or never") from None
 
 
 def address(text: str) -> str:

@@ -4,14 +4,29 @@ arguments, its help and its doing.
 
 from __future__ import annotations
 
-from archive_crypt.reader.commands import enable, export, keygen, list, open, read
-from archive_crypt.reader.usage import Command
+from archive_crypt.reader.commands import (
+    disable,
+    enable,
+    export,
+    keygen,
+    list,
+    open,
+    prefs,
+    read,
+    remove,
+    status,
+)
+from archive_crypt.reader.usage import Command, Group
 
-COMMANDS: tuple[Command, ...] = (
+COMMANDS: tuple[Command | Group, ...] = (
     keygen.COMMAND,
     enable.COMMAND,
+    disable.COMMAND,
+    status.COMMAND,
+    prefs.COMMAND,
     list.COMMAND,
     read.COMMAND,
     export.COMMAND,
     open.COMMAND,
+    remove.COMMAND,
 )

@@ -12,8 +12,9 @@ from archive_crypt.reader.commands import ending
 from archive_crypt.reader.failures import DONE, Problem
 from archive_crypt.reader.formats import files
 from archive_crypt.reader.opening import Book
+from archive_crypt.reader.progress import progress
 from archive_crypt.reader.protocol import Listed, Query
-from archive_crypt.reader.show import bar, note
+from archive_crypt.reader.show import note
 from archive_crypt.reader.usage import Command, Doing
 
 _HELP = """\
@@ -69,16 +70,16 @@ def _begin(options: argparse.Namespace) -> Doing:
 async def _written(
     options: argparse.Namespace, archive: Archive, chosen: Sequence[Listed], book: Book
 ) -> exporting.Summary:
-    with bar(len(chosen)) as tell:
+    with progress("exporting", len(chosen)) as tell:
 
-        def progress(summary: exporting.Summary) -> None:
-            tell(summary.collections, summary.messages)
+        def told(summary: exporting.Summary) -> None:
+            tell(summary.collections, len(chosen))
 
         if options.encrypted:
             with files.folder(options.out, options.jid, encrypted=True) as folder:
-                return await exporting.export_encrypted(archive, chosen, folder, progress, ending.report)
+                return await exporting.export_encrypted(archive, chosen, folder, told, ending.report)
         with files.new(options.out, options.format, options.jid) as writer:
-            return await exporting.export(archive, chosen, book, writer, progress, ending.report)
+            return await exporting.export(archive, chosen, book, writer, told, ending.report)
 
 
 COMMAND = Command("export", "write conversations into files", _HELP, _arguments, _begin)

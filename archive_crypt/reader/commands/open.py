@@ -11,7 +11,7 @@ from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.formats import files
 from archive_crypt.reader.formats.xepfile import ArchiveFile
 from archive_crypt.reader.opening import Book
-from archive_crypt.reader.show import bar
+from archive_crypt.reader.progress import progress
 from archive_crypt.reader.usage import Command, Doing
 
 _HELP = """\
@@ -48,14 +48,12 @@ def _begin(options: argparse.Namespace) -> Doing:
             for file in found
             for transcript in file.transcripts(Book(private, inner=inner(owner)), trusted=False)
         )
-        with stack, bar(None) as tell:
+        with stack, progress("writing") as tell:
             if not options.format:
                 display = given.display(options, owner or "me")
                 return ending.ended(exporting.show(transcripts, display, lambda _: None).troubles)
             with files.new(options.out, options.format, owner) as writer:
-                done = exporting.rewrite(
-                    transcripts, writer, lambda summary: tell(summary.collections, summary.messages)
-                )
+                done = exporting.rewrite(transcripts, writer, lambda summary: tell(summary.collections, None))
         return ending.exported(options, done)
 
     return open_()

@@ -1,0 +1,74 @@
+"""``archive-reader status``: whether messages are archived, and what is there."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from archive_crypt.reader import given, preferring, usage
+from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.errors import FeatureNotImplemented, NotOffered, ServiceUnavailable
+from archive_crypt.reader.failures import DONE
+from archive_crypt.reader.protocol import Listed
+from archive_crypt.reader.show import stamp
+from archive_crypt.reader.usage import Command, Doing
+from archive_crypt.reader.xep_0136.preferences import Preferences
+
+_HELP = """\
+examples:
+  archive-reader status romeo@example.org
+
+"archiving" tells what holds for a client that logs in now and says nothing of it.
+"""
+
+_WITHOUT = (NotOffered, FeatureNotImplemented, ServiceUnavailable)
+
+
+def _begin(options: argparse.Namespace) -> Doing:
+    connection = given.connection(options)
+
+    async def status() -> int:
+        async with connection:
+            archive = Archive(connection)
+            offered = await archive.plain.announced()
+            wishes = await _preferences(archive)
+            last, count = await archive.plain.newest()
+        lines = (f"{of:12} {what}" for of, what in _lines(offered, wishes, last, count))
+        given.display(options).tell(
+            *lines,
+            offered=offered,
+            preferences=None if wishes is None else preferring.facts(wishes),
+            collections=count,
+            last=None if last is None else {"with": last.with_, "start": last.told},
+        )
+        return DONE
+
+    return status()
+
+
+async def _preferences(archive: Archive) -> Preferences | None:
+    try:
+        return await archive.preferences()
+    except _WITHOUT:
+        return None
+
+
+def _lines(
+    offered: dict[str, tuple[str, ...]], wishes: Preferences | None, last: Listed | None, count: int | None
+) -> Iterator[tuple[str, str]]:
+    if not offered:
+        yield "archive", "not announced, but there"
+    for namespace, parts in offered.items():
+        yield "archive", f"{namespace}: {', '.join(parts)}"
+    if wishes is None:
+        yield "archiving", "not told: the server has no preferences"
+    else:
+        yield from preferring.lines(wishes)
+    number = "an unknown number" if count is None else str(count)
+    latest = "" if last is None else f", the last with {last.with_}, {stamp(last.start)}"
+    yield "collections", number + latest
+
+
+COMMAND = Command(
+    "status", "show whether your messages are archived, and what is there", _HELP, usage.add_account, _begin
+)
