@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 
 from archive_crypt.core.xmlenc import ReadData, ReadKey
 from archive_crypt.crypto import opening
@@ -24,7 +25,6 @@ class Unwrapping:
     def __init__(self, private_keys: Sequence[PrivateKey]) -> None:
         #: The fingerprint of each public half, None if that is found unfit today; it may open old messages.
         self.keys = [(_name(key), key) for key in private_keys]
-        self._threads: ThreadPoolExecutor | None = None
         self._results: dict[tuple[bytes, PrivateKey], Future[bytes | None]] = {}
 
     def start(self, wrapped: Iterable[ReadKey]) -> None:
@@ -32,8 +32,7 @@ class Unwrapping:
         for key in wrapped:
             for name, private_key in self.keys:
                 if name in key.recipients and (key.cipher, private_key) not in self._results:
-                    self._threads = self._threads or ThreadPoolExecutor(os.cpu_count())
-                    result = self._threads.submit(_unwrapped, private_key, key)
+                    result = _threads().submit(_unwrapped, private_key, key)
                     self._results[key.cipher, private_key] = result
 
     def get(self, wrapped: ReadKey, private_key: PrivateKey) -> bytes | None:
@@ -98,6 +97,11 @@ class DataKeys:
                 self._open |= dict.fromkeys(data.key_names, data_key)
                 return plaintext
         return Finding.CANNOT_OPEN if ours else Finding.NO_KEY
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), "unwrapping")
 
 
 def _unwrapped(private_key: PrivateKey, wrapped: ReadKey) -> bytes | None:
