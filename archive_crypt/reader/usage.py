@@ -106,11 +106,16 @@ def add_account(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_filter(command: argparse.ArgumentParser) -> None:
-    """Which collections: with whom, and since when."""
+def add_with(command: argparse.ArgumentParser) -> None:
+    """With whom."""
     command.add_argument(
         "--with", dest="with_", type=address, metavar="JID", help="only with this contact, room or domain"
     )
+
+
+def add_filter(command: argparse.ArgumentParser) -> None:
+    """Which collections: with whom, and since when."""
+    add_with(command)
     command.add_argument("--start", type=moment, metavar="TIME", help="only what began then or later")
 
 

@@ -24,6 +24,8 @@ from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.model import SECOND, Direction, Settings
 from archive_crypt.reader import cli, protocol, xep_0136, xep_0241
+from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.store.memory import MemoryStorage
 from archive_crypt.store.writer import Writer
 from archive_crypt.works import Works
@@ -163,6 +165,21 @@ def login(certificate):
     yield start
     for client in clients:
         pytest_twisted.blockon(awaited(_leave(client)))
+
+
+@pytest.fixture
+def using(certificate):
+    """A function that runs something with romeo's archive on a server."""
+
+    def start(served, use):
+        async def run():
+            account = Account(f"romeo@{DOMAIN}", "127.0.0.1", served.port, certificate)
+            async with Connection(account, USERS["romeo"]) as connection:
+                return await use(Archive(connection))
+
+        return awaited(run())
+
+    return start
 
 
 async def _leave(client):

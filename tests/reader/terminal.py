@@ -34,7 +34,9 @@ class AtTerminal:
 
     def sees(self, prompt):
         while not self.shown.endswith(prompt):
-            self.shown += os.read(self.process.stderr.fileno(), 1000)
+            said = os.read(self.process.stderr.fileno(), 1000)
+            assert said, self.shown  # it ended
+            self.shown += said
 
     def ends(self):
         out, err = self.process.communicate(timeout=60)

@@ -5,14 +5,12 @@ from pytest_twisted import ensureDeferred
 
 from archive_crypt.core.items import ReadItem
 from archive_crypt.model import SECOND, SaveMode
-from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.reader.errors import NotFound, NotUnderstood
 from archive_crypt.reader.failures import NoConnection
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Listed, Query
 from tests.kit import LAPTOP, MORNING, PHONE
-from tests.reader.conftest import DOMAIN, USERS, awaited
+from tests.reader.conftest import DOMAIN
 from tests.reader.kit import said
 from tests.reader.scripted import SILENCE, Scripted
 
@@ -22,21 +20,6 @@ START = MORNING * SECOND
 
 async def all_of(iterator):
     return [one async for one in iterator]
-
-
-@pytest.fixture
-def using(certificate):
-    """A function that runs something with romeo's archive on a server."""
-
-    def start(served, use):
-        async def run():
-            account = Account(ROMEO, "127.0.0.1", served.port, certificate)
-            async with Connection(account, USERS["romeo"]) as connection:
-                return await use(Archive(connection))
-
-        return awaited(run())
-
-    return start
 
 
 @ensureDeferred

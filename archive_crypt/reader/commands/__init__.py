@@ -15,6 +15,7 @@ from archive_crypt.reader.commands import (
     read,
     remove,
     status,
+    watch,
 )
 from archive_crypt.reader.usage import Command, Group
 
@@ -26,6 +27,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     prefs.COMMAND,
     list.COMMAND,
     read.COMMAND,
+    watch.COMMAND,
     export.COMMAND,
     open.COMMAND,
     remove.COMMAND,
