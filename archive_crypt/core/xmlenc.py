@@ -132,14 +132,19 @@ def read_data(element: etree._Element) -> ReadData:
     :raises BadRequest: it has no algorithm, or its CipherValue is missing or not base64.
     """
     children = _children(element)
-    info = children.get(_KEY_INFO)
-    methods = [] if info is None else [child for child in info if child.tag == _RETRIEVAL_METHOD]
+    names, ids = _keys(children.get(_KEY_INFO))
     return ReadData(
         algorithm=_algorithm(children.get(_METHOD)),
-        key_names=_key_names(info),
-        key_ids=tuple([(method.get("URI") or "").removeprefix("#") for method in methods]),
+        key_names=names,
+        key_ids=ids,
         cipher=_cipher(children.get(_CIPHER_DATA)),
     )
+
+
+def read_keys_of(element: etree._Element) -> frozenset[str]:
+    """The names, and the Ids, of the EncryptedKeys that open an EncryptedData, whatever else it says."""
+    names, ids = _keys(_children(element).get(_KEY_INFO))
+    return frozenset(names + ids)
 
 
 def read_key(element: etree._Element) -> ReadKey:
@@ -202,6 +207,11 @@ def uploaded_key(content: str) -> UploadedKey:
     return UploadedKey(name, tuple(dict.fromkeys(_key_names(element.find(f"{_SIG}KeyInfo")))), content)
 
 
+def _keys(info: etree._Element | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    methods = [] if info is None else [child for child in info if child.tag == _RETRIEVAL_METHOD]
+    return _key_names(info), tuple([(method.get("URI") or "").removeprefix("#") for method in methods])
+
+
 def _cipher_data(cipher: bytes) -> str:
     return f"<CipherData><CipherValue>{base64.b64encode(cipher).decode()}</CipherValue></CipherData>"
 
@@ -235,7 +245,14 @@ def _attribute(method: etree._Element | None, path: str) -> str | None:
 
 def _cipher(data: etree._Element | None) -> bytes:
     values = [] if data is None else [child.text for child in data if child.tag == _CIPHER_VALUE]
-    text = "".join((values[0] or "").split()) if values else ""
+    text = values[0] if values else None
+    if not text:
+        raise BadRequest("A CipherValue is missing.")
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)  # most are as servers of ours write them
+    except ValueError:
+        pass
+    text = "".join(text.split())
     if not text:
         raise BadRequest("A CipherValue is missing.")
     return decode_base64(text + "=" * (-len(text) % 4))  # XEP-0241's own examples have no padding

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from lxml import etree
 
@@ -75,6 +76,13 @@ class Book:
         """The names of our public keys, as `enable` gives them: their fingerprints."""
         return tuple(name for name, _ in self._unwrapping.keys if name)
 
+    def blank(self) -> Book:
+        """Another one with the same private keys, that has read nothing."""
+        book = Book((), secs_from_start=self._from_start)
+        book._unwrapping = self._unwrapping
+        book._data_keys = DataKeys(self._unwrapping)
+        return book
+
     def begin(self, collection: Listed, place: int = 0) -> None:
         """A collection is read now, from its item at `place` on."""
         self._expected = self._expected.begin(collection.with_, collection.start, place)
@@ -92,23 +100,24 @@ class Book:
         asked for, there may be some under other names of our keys."""
         keys = _read_keys(page)
         known = {key.key_name for key in keys} | {key.id for key in keys}
-        sealed = (_read_data(part) for part in page.parts if is_sealed(part))
-        return any(data is not None and known.isdisjoint(data.key_names + data.key_ids) for data in sealed)
+        sealed = (part for part in page.parts if is_sealed(part))
+        return any(known.isdisjoint(xmlenc.read_keys_of(part)) for part in sealed)
 
     def read(self, page: ChatPage) -> list[Entry]:
         """The messages of the next page."""
         self._data_keys.learn(_read_keys(page))
         self._clock.turn(page.index)
-        self._crypt = self._crypt or page.collection.crypt or any(map(is_sealed, page.parts))
+        sealed = [is_sealed(part) for part in page.parts]
+        self._crypt = self._crypt or page.collection.crypt or any(sealed)
         # Step by step for all of a page, not part by part: that way the code of a step stays in the
         # processor's cache, and the whole takes two thirds of the time.
-        read = [_read_data(part) for part in page.parts if is_sealed(part)]
+        read = [_read_data(part) for part in compress(page.parts, sealed)]
         plaintexts = [self._data_keys.open(data) if data else Finding.CANNOT_OPEN for data in read]
         found = [text if isinstance(text, Finding) else _items(text) for text in plaintexts]
         opened = iter(zip(read, found, strict=True))
         entries: list[Entry] = []
-        for part in page.parts:
-            entries += self._sealed(*next(opened)) if is_sealed(part) else self._in_clear(part)
+        for part, is_data in zip(page.parts, sealed, strict=True):
+            entries += self._sealed(*next(opened)) if is_data else self._in_clear(part)
             self._place += 1
         return entries if self._inner is None else [self._inner(page.collection, entry) for entry in entries]
 

@@ -12,7 +12,7 @@ from lxml import etree
 from archive_crypt.core import items, xmlenc
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.core.items import Bound
-from archive_crypt.crypto import envelope
+from archive_crypt.crypto import envelope, opening
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.model import EncryptedKey, SealedItem
 from archive_crypt.reader.opening import Book
@@ -419,3 +419,25 @@ def test_a_cipher_that_shows_no_alteration():
     assert said(entries) == ["x"]
     assert found(entries) == [["alterable"]]
     assert not entries[0].suspicious
+
+
+def test_each_key_is_unwrapped_once(monkeypatch):
+    """However many items a data key opens, and however many decoys bear its name, each EncryptedKey is tried
+    once by each private key: an RSA operation takes as long as fifty items."""
+    shown = sealed_page("1", "2", "3", keys=(LAPTOP,))
+    (wrapped,) = shown.keys
+    decoys = []
+    for number in range(3):
+        decoy = copy.deepcopy(wrapped)
+        cipher = decoy.find(f".//{{{xmlenc.XMLENC}}}CipherValue")
+        cipher.text = base64.b64encode(bytes([number]) * 256).decode()
+        decoys.append(decoy)
+    tried = []
+    unwrap = opening.unwrap
+    monkeypatch.setattr(opening, "unwrap", lambda *request: tried.append(request[2]) or unwrap(*request))
+    book = Book([PHONE, LAPTOP])
+    assert said(read(replace(shown, keys=(*decoys, wrapped)), book=book)) == ["1", "2", "3"]
+    assert len(tried) == len(set(tried)) * 2 == 8
+    unopened = read(replace(shown, keys=tuple(decoys)), book=Book([LAPTOP]))
+    assert found(unopened) == [["cannot-open"]] * 3
+    assert len(tried) == 11
