@@ -5,11 +5,10 @@ no message that it archived. Each message is shown once, in its collection's ord
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from archive_crypt.core import jids
-from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.model import SECOND, Micros, PageRequest
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import NotFound
@@ -35,9 +34,10 @@ class _Followed:
 class Watch:
     """The collections of an archive that match a query, as they grow."""
 
-    def __init__(self, archive: Archive, private_keys: Sequence[PrivateKey], query: Query) -> None:
+    def __init__(self, archive: Archive, book: Book, query: Query) -> None:
+        """`book` has the private keys."""
         self._archive = archive
-        self._private_keys = private_keys
+        self._book = book
         self._query = query
         self._followed: dict[tuple[str, Micros], _Followed] = {}
         self._begun: Micros = 0
@@ -83,7 +83,7 @@ class Watch:
 
     async def _skip(self, collection: Listed) -> None:
         """Follow a collection from its present end on."""
-        book = Book(self._private_keys)
+        book = self._book.blank()
         try:
             page = await self._archive.sealed.page(collection, book, PageRequest(max=1, before=""))
         except NotFound:
@@ -111,7 +111,7 @@ class Watch:
 
     def _follow(self, collection: Listed) -> None:
         """From its beginning on: if it began before us, only what was said since."""
-        book = Book(self._private_keys)
+        book = self._book.blank()
         book.begin(collection)
         since = self._begun if collection.start < self._begun else None
         self._followed[collection.with_, collection.start] = _Followed(book, None, since)

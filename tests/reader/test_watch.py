@@ -17,6 +17,7 @@ from archive_crypt.core.dialect import F
 from archive_crypt.core.items import ReadItem
 from archive_crypt.model import SECOND, Direction
 from archive_crypt.reader import given, protocol
+from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.watching import Watch
 from tests.kit import LAPTOP, MORNING, element
@@ -49,7 +50,7 @@ def watching(served, using):
 
     def start(use, query=None):
         async def run(archive):
-            watched = Watch(archive, [LAPTOP], query or Query())
+            watched = Watch(archive, Book([LAPTOP]), query or Query())
             await watched.begin()
             return await use(archive, watched)
 
@@ -128,7 +129,7 @@ async def test_many_at_once(serve, using):
 
     async def use(archive):
         archive.plain.list_page = 1
-        watched = Watch(archive, [LAPTOP], Query())
+        watched = Watch(archive, Book([LAPTOP]), Query())
         await watched.begin()
         await as_asyncio(served.record(*"01234", at=soon()))
         await as_asyncio(served.record(*"56", to=NURSE, at=soon()))

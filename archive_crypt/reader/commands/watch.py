@@ -10,6 +10,7 @@ import sys
 from archive_crypt.reader import given, preferring, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import FeatureNotImplemented, NotOffered, ServiceUnavailable
+from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.show import Lines, Terminal, note, stamp
 from archive_crypt.reader.usage import Command, Doing
@@ -37,13 +38,13 @@ def _arguments(command: argparse.ArgumentParser) -> None:
 
 def _begin(options: argparse.Namespace) -> Doing:
     connection = given.connection(options)
-    private_keys = given.private_keys(options)
+    book = Book(given.private_keys(options))
     display = given.display(options)
 
     async def watch() -> int:
         async with connection:
             archive = Archive(connection)
-            watched = Watch(archive, private_keys, Query(options.with_))
+            watched = Watch(archive, book, Query(options.with_))
             await watched.begin()
             changes = await _preference_changes(archive)
             note("Watching. Ctrl-C ends it.")
