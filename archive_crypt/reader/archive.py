@@ -23,9 +23,9 @@ from archive_crypt.reader.xep_0136.uploads import How, Saved
 from archive_crypt.reader.xep_0241 import XEP_0241
 from archive_crypt.reader.xep_0241.encryption import Wanted
 
-#: Items that are asked for at once. They are few, as they may be large (XEP-0241 5), and more than the
-#: plugins' own default, as the answers of our own server are bounded.
-ITEM_PAGE = 20
+#: Items that are asked for at once. Sealed ones may be large (XEP-0241 5 has few of them), but the servers
+#: that seal are ours, and bound their answers in octets. So many take half the time that a fifth takes.
+ITEM_PAGE = 100
 
 
 class Archive:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+from archive_crypt.reader import ahead
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import NotFound, NotUnderstood, RequestFailed
 from archive_crypt.reader.opening import Book, Entry
@@ -66,13 +67,14 @@ async def read(
     if last is not None:
         return await _read_last(archive, chosen, book, display, report, last)
     troubles = 0
-    for collection in chosen:
-        display.begin(collection)
-        try:
-            troubles += await _show(archive.pages(collection, book), collection, book, display)
-        except (NotFound, NotUnderstood) as error:
-            _say(error, collection, display, report)
-            troubles += 1
+    async with aclosing(ahead.transcripts(archive, chosen, book)) as found:
+        async for collection, pages in found:
+            display.begin(collection)
+            try:
+                troubles += await _show(pages, collection, book, display)
+            except (NotFound, NotUnderstood) as error:
+                _say(error, collection, display, report)
+                troubles += 1
     return troubles
 
 
