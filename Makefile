@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES = setup.cfg setup.py $(shell find archive_crypt twisted sql -name '*.py' -o -name '*.sql')
 
-.PHONY: help demo test test-servers faults conformance run audit bench bench-servers fuzz lint clean
+.PHONY: help demo test test-servers faults conformance run audit bench bench-reader bench-servers fuzz lint clean
 
 help:
 	@echo "make demo    watch two clients talk, and the archive that cannot read them"
@@ -22,6 +22,7 @@ help:
 	@echo "make conformance   which clause of the standards is proved by which test"
 	@echo "make audit   look for keys and texts in the memory of running servers (RUNS=12, half an hour)"
 	@echo "make bench   the figures of README, measured here"
+	@echo "make bench-reader   what the reader does with a large archive, and where the time goes"
 	@echo "make bench-servers   the same beside real ejabberd and Prosody, and of their own archives"
 	@echo "make fuzz    a million inputs that mean harm (INPUTS=1000000)"
 	@echo "make lint    ruff and mypy"
@@ -50,6 +51,9 @@ audit: $(VENV)/.demo
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench
+
+bench-reader: $(VENV)/.test
+	$(BIN)/python -m bench.reader
 
 # SMALL=1: whether it works, not how fast it is.
 bench-servers: $(VENV)/.test

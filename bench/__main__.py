@@ -17,7 +17,7 @@ from twisted.internet import defer, reactor
 from archive_crypt.hosts.postgres import EmbeddedPostgres
 from archive_crypt.store.migrate import migrate
 from bench import floor, hardening, spool, streams
-from bench.archive import Bench
+from bench.archive import Bench, postmaster
 
 
 def main() -> int:
@@ -52,7 +52,7 @@ def _run(postgres, dsn, folder, options, failures):
 
 @defer.inlineCallbacks
 def _measure(dsn, data, options):
-    bench = Bench(dsn, reactor, _postmaster(dsn))
+    bench = Bench(dsn, reactor, postmaster(dsn))
     octets = yield bench.open_collections(options.collections)  # first, while memory is fresh
     yield bench.close()
     print(_machine(dsn))
@@ -71,7 +71,7 @@ def _measure(dsn, data, options):
     _row("CPU s per 1000 messages: archive", found, lambda f: f"{f['own']:.3f}")
     _row("CPU s per 1000 messages: PostgreSQL", found, lambda f: f"{f['database']:.3f}")
     _row("octets on disk a message", found, lambda f: f"{f['octets']:.0f}")
-    bench = Bench(dsn, reactor, _postmaster(dsn))
+    bench = Bench(dsn, reactor, postmaster(dsn))
     rate = yield streams.record(bench, options.messages // 4, 10)
     yield bench.close()
     print(f"through 20 client streams of the embedded host, both sides archived: {rate:,.0f} copies/s")
@@ -84,7 +84,7 @@ def _measure(dsn, data, options):
 
 @defer.inlineCallbacks
 def _spooled(postgres, dsn, folder, options, normal):
-    found = yield spool.measure(postgres, dsn, reactor, _postmaster(dsn), folder, options.messages)
+    found = yield spool.measure(postgres, dsn, reactor, postmaster(dsn), folder, options.messages)
     print()
     print(f"a spool, {spool.OWNERS} owners                    messages/s    beside none")
     rates = [("idle", found.idle), ("at work, the database away", found.away)]
@@ -100,7 +100,7 @@ def _spooled(postgres, dsn, folder, options, normal):
 def _one(dsn, options, owners):
     rounds = []
     for _ in range(options.rounds):
-        bench = Bench(dsn, reactor, _postmaster(dsn))
+        bench = Bench(dsn, reactor, postmaster(dsn))
         recorded = yield bench.record(options.messages, owners)
         yield bench.close()
         written = floor.rows(dsn)
@@ -119,13 +119,6 @@ def _one(dsn, options, owners):
 
 def _row(label, found, text):
     print(f"{label:38}" + "".join(f"{text(found[owners]):>11}  " for owners in (20, 400)).rstrip())
-
-
-def _postmaster(dsn):
-    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT setting FROM pg_settings WHERE name = 'data_directory'")
-        (folder,) = cursor.fetchone()
-    return int(Path(folder, "postmaster.pid").read_text().split()[0])
 
 
 def _machine(dsn):

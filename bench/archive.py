@@ -155,6 +155,14 @@ class Bench:
             return int(cursor.fetchone()[0])
 
 
+def postmaster(dsn):
+    """The process number of the PostgreSQL that a DSN leads to."""
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT setting FROM pg_settings WHERE name = 'data_directory'")
+        (folder,) = cursor.fetchone()
+    return int(Path(folder, "postmaster.pid").read_text().split()[0])
+
+
 def cpu(pid):
     """Seconds of CPU a process has used, its ended children included."""
     try:

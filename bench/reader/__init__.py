@@ -1,0 +1,1 @@
+"""What the reader does with a large archive: ``make bench-reader``."""
