@@ -18,6 +18,7 @@ from archive_crypt.crypto import opening, publickeys
 from archive_crypt.crypto.opening import CannotReadKey, PrivateKey
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.errors import UnusableKey
+from archive_crypt.reader import files
 from archive_crypt.reader.failures import Problem
 
 #: Asked for the passphrase of a file.
@@ -36,11 +37,14 @@ class KeyPair:
 
 
 def default_path() -> Path:
-    """Where the user's private key is kept: XDG_CONFIG_HOME, or ~/.config, /archive-reader/key.pem."""
-    configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    # The XDG specification has relative paths ignored.
-    folder = configured if configured.is_absolute() else Path.home() / ".config"
-    return folder / "archive-reader" / "key.pem"
+    """Where a private key is kept unless the user says otherwise: key.pem in his `files.folder`."""
+    return files.folder() / "key.pem"
+
+
+def default_paths() -> list[Path]:
+    """All private keys of that folder: key.pem first, the others by their names."""
+    first = default_path()
+    return sorted(first.parent.glob("*.pem"), key=lambda path: (path != first, path))
 
 
 def public_path(private: Path) -> Path:

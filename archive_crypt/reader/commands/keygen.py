@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from archive_crypt.reader import given, keys, usage
+from archive_crypt.reader import given, keys, trust, usage
 from archive_crypt.reader.failures import DONE
 from archive_crypt.reader.keys import KeyPair
 from archive_crypt.reader.show import Lines, Terminal
@@ -17,7 +17,8 @@ examples:
   archive-reader keygen --out phone.pem --bits 4096
 
 Two files are made: FILE, the private key, and FILE.pub, its public half. Existing files are
-never overwritten. Copy the private key to a safe place: what was encrypted for a lost key is lost.
+never overwritten. The key counts as confirmed to be yours, see archive-reader keys confirm.
+Copy the private key to a safe place: what was encrypted for a lost key is lost.
 """
 
 
@@ -36,6 +37,8 @@ def _arguments(command: argparse.ArgumentParser) -> None:
 def _begin(options: argparse.Namespace) -> Doing:
     path = options.out or keys.default_path()
     keys.check_free(path)
+    trusted = trust.default_path()
+    trust.load(trusted)  # what is wrong with it is said before there is a key
     passphrase = None
     if not options.no_passphrase:
         secret = given.passphrase(options).get(f"New passphrase for {path}", twice=True)
@@ -43,6 +46,7 @@ def _begin(options: argparse.Namespace) -> Doing:
 
     async def keygen() -> int:
         pair = keys.create(path, options.bits, passphrase)
+        trust.confirm(trusted, [pair.fingerprint])
         _tell(given.display(options), pair, passphrase is not None)
         return DONE
 
