@@ -1,6 +1,5 @@
-"""Passwords and passphrases: from a file, from the environment, or asked for at the terminal.
-
-Nothing here prints, logs or keeps one.
+"""Passwords and passphrases: from a file, from the environment, from the desktop's keyring, or asked for
+at the terminal. Nothing here prints, logs or keeps one.
 """
 
 from __future__ import annotations
@@ -15,22 +14,28 @@ from pathlib import Path
 
 from archive_crypt.reader.failures import Problem
 
+#: What secrets are filed under in a keyring: ``keyring set archive-reader romeo@example.org``.
+SERVICE = "archive-reader"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a secret comes from: the first of `file` and the environment's `variable` that is there,
-    else the terminal. `option` is what the user is told to give instead."""
+    """Where a secret comes from: the first of `file`, the environment's `variable` and the keyring that
+    has it, else the terminal. `option` is what the user is told to give instead."""
 
     file: Path | None
     variable: str
     option: str
 
-    def get(self, prompt: str, *, twice: bool = False) -> str:
-        """The secret, never empty; `twice`: at the terminal it is asked for again, and compared.
+    def get(self, prompt: str, *, entry: str = "", twice: bool = False) -> str:
+        """The secret, never empty. `entry`: the user name that a keyring may have it under; '': none has.
+        `twice`: at the terminal it is asked for again, and compared.
 
         :raises Problem: it is empty or cannot be had.
         """
         secret = self._given()
+        if secret is None and entry:
+            secret = _kept(entry)
         if secret is None:
             secret = self._asked(prompt)
             if twice and secret != self._asked(f"{prompt}, again"):
@@ -74,6 +79,19 @@ async def confirm(question: str, option: str) -> bool:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
     finally:
         loop.remove_reader(sys.stdin)
+
+
+def _kept(entry: str) -> str | None:
+    """What the desktop's keyring has under this user name; None: nothing, or there is no keyring."""
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError:  # it is not needed to read an archive
+        return None
+    try:
+        return keyring.get_password(SERVICE, entry)
+    except KeyringError:  # there is none, it is locked, the user said no: then he is asked here
+        return None
 
 
 def _reason(error: Exception) -> str:

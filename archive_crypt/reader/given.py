@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.reader import keys, ox
+from archive_crypt.reader import keys, ox, trust
 from archive_crypt.reader.asking import Source
 from archive_crypt.reader.connection import Account, Connection
+from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.openpgp import Keyring
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.show import Lines, Terminal, note
+
+T = TypeVar("T")
 
 # Names of variables.
 PASSWORD, PASSPHRASE = "ARCHIVE_READER_PASSWORD", "ARCHIVE_READER_PASSPHRASE"  # noqa: S105
@@ -30,7 +33,7 @@ def connection(options: argparse.Namespace) -> Connection:
     """
     account = Account(options.jid, options.host, options.port, options.ca)
     source = Source(options.password_file, PASSWORD, "--password-file")
-    return Connection(account, source.get(f"Password of {account.bare}"))
+    return Connection(account, source.get(f"Password of {account.bare}", entry=account.bare))
 
 
 def display(options: argparse.Namespace, owner: str | None = None) -> Terminal | Lines:
@@ -45,30 +48,74 @@ def passphrase(options: argparse.Namespace) -> Source:
 
 
 def public_keys(options: argparse.Namespace) -> list[tuple[Path, PublicKey]]:
-    """The public halves of the keys given, each once; of the default one, if none is.
+    """The public halves of the keys given, each once; if none is, of those of the user's folder that are
+    confirmed to be his.
 
-    :raises Problem: one cannot be read, or no server would take it.
+    :raises Problem: one that was given cannot be read, or no server would take it; or there is none.
     """
-    named: dict[str, tuple[Path, PublicKey]] = {}
-    for path in options.key or [keys.default_path()]:
-        key = keys.load_public(path, _asker(options))
-        named.setdefault(key.name, (path, key))
-    return list(named.values())
+    asker = _asker(options)
+    if options.key:
+        return _once((path, keys.load_public(path, asker)) for path in options.key)
+    confirmed = trust.load(trust.default_path())
+    paths = keys.default_paths() or [keys.default_path()]
+    found = _usable(paths, lambda path: (path, keys.load_public(keys.public_if_there(path), asker)))
+    own = _once((path, key) for path, key in found if key.name in confirmed)
+    if not own:
+        raise Problem(
+            f"{found[0][0]} is not confirmed to be yours: archive-reader keys confirm {found[0][0]}"
+        )
+    return own
 
 
 def private_keys(options: argparse.Namespace) -> list[PrivateKey]:
-    """The keys given, or the default one if there is any: what is in clear can be read without.
+    """The keys given; if none is, all of the user's folder that can be read. There may be none: what is
+    in clear can be read without.
 
-    :raises Problem: one cannot be read.
+    :raises Problem: one that was given cannot be read, or none of the folder's can.
     """
-    paths = options.key or [keys.default_path()]
-    if not options.key and not os.path.exists(paths[0]):
-        note(f"There is no private key at {paths[0]}, so what is encrypted stays closed; see --key.")
-        return []
+    if options.key:
+        return [private_key(options, path) for path in options.key]
+    paths = keys.default_paths()
+    if not paths:
+        note(
+            f"There is no private key at {keys.default_path()}, so what is encrypted stays closed; see --key."
+        )
+    return _usable(paths, lambda path: private_key(options, path))
+
+
+def private_key(options: argparse.Namespace, path: Path) -> PrivateKey:
+    """The private key in a file.
+
+    :raises Problem: it cannot be read.
+    """
+    if keys.is_open_to_others(path):
+        note(f"{path} can be read by others on this computer: chmod 600 {path}")
+    return keys.load_private(path, _asker(options))
+
+
+def _usable(paths: Sequence[Path], load: Callable[[Path], T]) -> list[T]:
+    """What the files of the folder give; those that give nothing are named, and left out.
+
+    :raises Problem: none of them gives anything.
+    """
+    found, problems = [], []
     for path in paths:
-        if keys.is_open_to_others(path):
-            note(f"{path} can be read by others on this computer: chmod 600 {path}")
-    return [keys.load_private(path, _asker(options)) for path in paths]
+        try:
+            found.append(load(path))
+        except Problem as problem:
+            problems.append(problem)
+    if problems and not found:
+        raise problems[0]
+    for left_out in problems:
+        note(f"{left_out} It is left out.")
+    return found
+
+
+def _once(found: Iterable[tuple[Path, PublicKey]]) -> list[tuple[Path, PublicKey]]:
+    named: dict[str, tuple[Path, PublicKey]] = {}
+    for path, key in found:
+        named.setdefault(key.name, (path, key))
+    return list(named.values())
 
 
 #: What opens the OpenPGP messages in the archive of this owner.
@@ -91,4 +138,9 @@ def openpgp(options: argparse.Namespace) -> tuple[ExitStack, Inner]:
 
 def _asker(options: argparse.Namespace) -> keys.Asker:
     source = passphrase(options)
-    return lambda path: source.get(f"Passphrase of {path}").encode(errors="surrogateescape")
+
+    def ask(path: Path) -> bytes:
+        entry = str(path.absolute())
+        return source.get(f"Passphrase of {path}", entry=entry).encode(errors="surrogateescape")
+
+    return ask

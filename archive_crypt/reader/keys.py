@@ -52,6 +52,12 @@ def public_path(private: Path) -> Path:
     return private.with_name(f"{private.name}.pub")
 
 
+def public_if_there(private: Path) -> Path:
+    """The public half of a key file, which takes no passphrase; where it is not there, the file itself."""
+    public = public_path(private)
+    return public if public.exists() else private
+
+
 def check_free(private: Path) -> None:
     """:raises Problem: one of a key pair's two files exists already."""
     for path in (private, public_path(private)):

@@ -94,7 +94,7 @@ def add_account(command: argparse.ArgumentParser) -> None:
         "--password-file",
         type=Path,
         metavar="FILE",
-        help="else $ARCHIVE_READER_PASSWORD, else it is asked for",
+        help="else $ARCHIVE_READER_PASSWORD, else the desktop's keyring has it, else it is asked for",
     )
     command.add_argument("--host", help="where the server is, if not where SRV records say")
     command.add_argument("--port", type=port, help="default: 5222")
@@ -127,7 +127,11 @@ def add_end(command: argparse.ArgumentParser) -> None:
 def add_keys(command: argparse.ArgumentParser, what: str) -> None:
     """Key files, and where their passphrase is from; `what` they are for."""
     command.add_argument(
-        "--key", type=Path, action="append", metavar="FILE", help=f"{what}; default: as keygen's"
+        "--key",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help=f"{what}; default: all *.pem in archive-reader/ in $XDG_CONFIG_HOME, or in ~/.config",
     )
     add_passphrase(command)
 
@@ -138,7 +142,8 @@ def add_passphrase(command: argparse.ArgumentParser) -> None:
         "--passphrase-file",
         type=Path,
         metavar="FILE",
-        help="of the private key; else $ARCHIVE_READER_PASSPHRASE, else it is asked for",
+        help="of the private key; else $ARCHIVE_READER_PASSPHRASE, else the desktop's keyring has it, "
+        "else it is asked for",
     )
 
 

@@ -219,6 +219,7 @@ def environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv(cli.PASSWORD, USERS["romeo"])
     monkeypatch.delenv(cli.PASSPHRASE, raising=False)
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     yield monkeypatch
