@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.words.protocols.jabber.jid import JID
 
 from archive_crypt.archiver import Archiver
-from archive_crypt.core import stanzas
+from archive_crypt.core import published, stanzas
 from archive_crypt.core.dialect import F
 from archive_crypt.crypto import opening
 from archive_crypt.crypto.keyring import KeyRing
@@ -77,7 +77,8 @@ class Served:
         self.writer = Writer(self.storage, reactor)
         self.archiver = Archiver(Works(self.storage, self.writer, KeyRing(), reactor, settings))
         announced = offered(settings) if features is None else features
-        plug = ArchivePlug(self.archiver, partial(handler, self.archiver), announced)
+        nodes = published.watched(openpgp=False)
+        plug = ArchivePlug(self.archiver, partial(handler, self.archiver), announced, nodes=nodes)
         self.server = EmbeddedServer(reactor, DOMAIN, USERS, tls=tls, archive=plug)
         self.port = self.server.listen().getHost().port
 
