@@ -60,8 +60,17 @@ class PrivateKey:
 
         :raises UnusableKey: a server would refuse it.
         """
-        der = self.rsa.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return publickeys.from_der(der, name, minimum_bits=minimum_bits)
+        return publickeys.from_der(self.public_der, name, minimum_bits=minimum_bits)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the public half, also if no server would take it: it may open old messages."""
+        return publickeys.fingerprint(self.public_der)
+
+    @property
+    def public_der(self) -> bytes:
+        """The SubjectPublicKeyInfo of the public half, not judged."""
+        return self.rsa.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def generate(bits: int = 3072) -> PrivateKey:

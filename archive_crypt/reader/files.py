@@ -1,4 +1,4 @@
-"""Where the user's own files are, and how one is replaced: whole or not at all, for his eyes only."""
+"""Where the user's own files are, and how one is made or replaced: whole or not at all."""
 
 from __future__ import annotations
 
@@ -36,6 +36,27 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def create(path: Path, content: bytes, mode: int) -> None:
+    """A new file, from its first moment with this mode; whole or not at all.
+
+    :raises Problem: it exists or cannot be written.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except OSError as error:
+        raise Problem(f"{path} cannot be made: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise Problem(f"{path} cannot be written: {error.strerror}") from None
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import os
 import textwrap
 from collections.abc import Callable
@@ -77,10 +76,18 @@ def create(private: Path, bits: int, passphrase: bytes | None) -> KeyPair:
         key = opening.generate(bits)
     except ValueError as error:
         raise Problem(str(error)) from None
-    public = key.public()
-    _write(private, opening.dump(key, passphrase), 0o600)
-    _write(public_path(private), _public_pem(public), 0o644)
-    return KeyPair(private, public_path(private), public.name)
+    return store(private, opening.dump(key, passphrase), key)
+
+
+def store(private: Path, pem: bytes, key: PrivateKey) -> KeyPair:
+    """Keep a private key, which `pem` holds, as such a pair of files.
+
+    :raises Problem: a file exists or cannot be written.
+    """
+    check_free(private)
+    files.create(private, pem, 0o600)
+    files.create(public_path(private), _public_pem(key.public_der), 0o644)
+    return KeyPair(private, public_path(private), key.fingerprint)
 
 
 def load_private(path: Path, passphrase: Asker) -> PrivateKey:
@@ -88,7 +95,7 @@ def load_private(path: Path, passphrase: Asker) -> PrivateKey:
 
     :raises Problem: it cannot be read; the text says what to do.
     """
-    return _private(path, _read(path), passphrase)
+    return open_private(path, read(path), passphrase)
 
 
 def load_public(path: Path, passphrase: Asker) -> PublicKey:
@@ -96,11 +103,11 @@ def load_public(path: Path, passphrase: Asker) -> PublicKey:
 
     :raises Problem: it cannot be read, or no server would take it.
     """
-    pem = _read(path)
+    pem = read(path)
     try:
         if f"-----BEGIN {_PUBLIC}".encode() in pem:
             return publickeys.from_der(_der(pem), None)
-        return _private(path, pem, passphrase).public()
+        return open_private(path, pem, passphrase).public()
     except (UnusableKey, binascii.Error) as error:
         raise Problem(f"{path}: {error}") from None
 
@@ -113,7 +120,8 @@ def is_open_to_others(path: Path) -> bool:
         return False
 
 
-def _private(path: Path, pem: bytes, passphrase: Asker) -> PrivateKey:
+def open_private(path: Path, pem: bytes, passphrase: Asker) -> PrivateKey:
+    """The private key of what was read from a file; as `load_private`."""
     # "BEGIN ENCRYPTED PRIVATE KEY" of PKCS #8, or "Proc-Type: 4,ENCRYPTED" of older tools.
     secret = passphrase(path) if b"ENCRYPTED" in pem else None
     try:
@@ -122,7 +130,11 @@ def _private(path: Path, pem: bytes, passphrase: Asker) -> PrivateKey:
         raise Problem(f"{path}: {error}") from None
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """What is in a file.
+
+    :raises Problem: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -133,26 +145,8 @@ def _read(path: Path) -> bytes:
         raise Problem(f"{path}: {error.strerror}") from None
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """A new file, from its first moment with this mode; whole or not at all."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except OSError as error:
-        raise Problem(f"{path} cannot be made: {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise Problem(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _public_pem(key: PublicKey) -> bytes:
-    lines = textwrap.wrap(base64.b64encode(key.der).decode(), 64)
+def _public_pem(der: bytes) -> bytes:
+    lines = textwrap.wrap(base64.b64encode(der).decode(), 64)
     return "\n".join([f"-----BEGIN {_PUBLIC}", *lines, f"-----END {_PUBLIC}", ""]).encode()
 
 

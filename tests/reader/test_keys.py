@@ -13,7 +13,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from archive_crypt.crypto import opening
-from archive_crypt.reader import cli, keys
+from archive_crypt.reader import cli, files, keys
 from archive_crypt.reader.failures import Problem
 from tests.kit import LAPTOP
 from tests.reader.terminal import AtTerminal
@@ -67,7 +67,7 @@ def test_no_file_is_overwritten_that_appears_meanwhile(tmp_path):
     path = tmp_path / "key.pem"
     path.write_text("precious")
     with pytest.raises(Problem, match="File exists"):
-        keys._write(path, b"other", 0o600)
+        files.create(path, b"other", 0o600)
     assert path.read_text() == "precious"
 
 
