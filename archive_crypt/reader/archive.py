@@ -6,6 +6,7 @@ What requests can raise is in `archive_crypt.reader.errors`.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from typing import Unpack, cast
 
 from lxml import etree
@@ -14,13 +15,13 @@ from archive_crypt.core.items import ReadItem
 from archive_crypt.core.times import EARLIEST
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.model import EncryptedKey, Micros, PageRequest
-from archive_crypt.reader import xep_0136, xep_0241
+from archive_crypt.reader import protocol, xep_0136, xep_0241
 from archive_crypt.reader.connection import Connection
 from archive_crypt.reader.protocol import ChangesPage, ChatPage, Listed, Query
 from archive_crypt.reader.xep_0136 import XEP_0136
 from archive_crypt.reader.xep_0136.preferences import Preferences
 from archive_crypt.reader.xep_0136.uploads import How, Saved
-from archive_crypt.reader.xep_0241 import XEP_0241
+from archive_crypt.reader.xep_0241 import XEP_0241, requests
 from archive_crypt.reader.xep_0241.encryption import Wanted
 
 #: Items that are asked for at once. Sealed ones may be large (XEP-0241 5 has few of them), but the servers
@@ -152,6 +153,15 @@ class Archive:
         :raises NotUnderstood: the server repeats itself, or gives other than it counts.
         """
         return self.sealed.keys(names)
+
+    async def count_keys(self, names: Sequence[str]) -> int | None:
+        """In how many collections there are EncryptedKeys for the public keys of these names; None: the
+        server does not count."""
+        build = partial(requests.keys, names=names, page=PageRequest(max=1))
+        page = protocol.read_keys(await self.plain.get(("manage",), build))
+        if page.info is None:
+            return None if page.collections else 0
+        return page.info.count
 
     async def delete(self, collection: Listed, names: Sequence[str]) -> None:
         """Delete a collection's EncryptedKeys for the public keys of these names. There may be none.
