@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -53,12 +54,12 @@ def public_keys(options: argparse.Namespace) -> list[tuple[Path, PublicKey]]:
 
     :raises Problem: one that was given cannot be read, or no server would take it; or there is none.
     """
-    asker = _asker(options)
+    ask = asker(options)
     if options.key:
-        return _once((path, keys.load_public(path, asker)) for path in options.key)
+        return _once((path, keys.load_public(path, ask)) for path in options.key)
     confirmed = trust.load(trust.default_path())
     paths = keys.default_paths() or [keys.default_path()]
-    found = _usable(paths, lambda path: (path, keys.load_public(keys.public_if_there(path), asker)))
+    found = _usable(paths, lambda path: (path, keys.load_public(keys.public_if_there(path), ask)))
     own = _once((path, key) for path, key in found if key.name in confirmed)
     if not own:
         raise Problem(
@@ -90,7 +91,7 @@ def private_key(options: argparse.Namespace, path: Path) -> PrivateKey:
     """
     if keys.is_open_to_others(path):
         note(f"{path} can be read by others on this computer: chmod 600 {path}")
-    return keys.load_private(path, _asker(options))
+    return keys.load_private(path, asker(options))
 
 
 def _usable(paths: Sequence[Path], load: Callable[[Path], T]) -> list[T]:
@@ -136,7 +137,17 @@ def openpgp(options: argparse.Namespace) -> tuple[ExitStack, Inner]:
     return stack, lambda owner: ox.Reader(owner, keyring).read
 
 
-def _asker(options: argparse.Namespace) -> keys.Asker:
+def fingerprint(options: argparse.Namespace, text: str) -> str:
+    """That which the text is, or that of the key in the file which it names.
+
+    :raises Problem: it is neither, or the file cannot be read.
+    """
+    path = Path(text)
+    return keys.load_public(path, asker(options)).name if os.path.lexists(path) else trust.checked(text)
+
+
+def asker(options: argparse.Namespace) -> keys.Asker:
+    """Asks for the passphrase of a key file."""
     source = passphrase(options)
 
     def ask(path: Path) -> bytes:

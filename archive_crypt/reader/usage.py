@@ -87,9 +87,14 @@ def _add_commands(parent: argparse.ArgumentParser, commands: Iterable[Command | 
         command.arguments(child)
 
 
-def add_account(command: argparse.ArgumentParser) -> None:
+def add_account(command: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """Whom to log in, and where."""
-    command.add_argument("jid", metavar="JID", help="your account, such as romeo@example.org")
+    command.add_argument(
+        "jid",
+        nargs="?" if optional else None,
+        metavar="JID",
+        help="your account, such as romeo@example.org",
+    )
     command.add_argument(
         "--password-file",
         type=Path,

@@ -9,6 +9,7 @@ from archive_crypt.reader.commands import (
     enable,
     export,
     keygen,
+    keys,
     list,
     open,
     prefs,
@@ -21,6 +22,7 @@ from archive_crypt.reader.usage import Command, Group
 
 COMMANDS: tuple[Command | Group, ...] = (
     keygen.COMMAND,
+    keys.COMMAND,
     enable.COMMAND,
     disable.COMMAND,
     status.COMMAND,
