@@ -14,6 +14,7 @@ from archive_crypt.reader.commands import (
     open,
     prefs,
     read,
+    rekey,
     remove,
     status,
     watch,
@@ -33,4 +34,5 @@ COMMANDS: tuple[Command | Group, ...] = (
     export.COMMAND,
     open.COMMAND,
     remove.COMMAND,
+    rekey.COMMAND,
 )

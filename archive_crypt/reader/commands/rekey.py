@@ -1,0 +1,172 @@
+"""``archive-reader rekey``: another key in place of an old one, in all of the archive."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from pathlib import Path
+
+from archive_crypt.crypto.opening import PrivateKey
+from archive_crypt.errors import UnusableKey
+from archive_crypt.reader import given, trust, usage
+from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.errors import NotOffered, Refused, RequestFailed
+from archive_crypt.reader.failures import DONE, SUSPICIOUS, Problem
+from archive_crypt.reader.progress import progress
+from archive_crypt.reader.publishing import Item, Publisher
+from archive_crypt.reader.rekey import Left, Outcome, Rekey
+from archive_crypt.reader.rewrapping import Holder
+from archive_crypt.reader.show import Lines, Terminal, clean, local, note
+from archive_crypt.reader.usage import Command, Doing
+
+_HELP = """\
+examples:
+  archive-reader keygen --out ~/.config/archive-reader/new.pem
+  archive-reader rekey romeo@example.org --old ~/.config/archive-reader/key.pem \\
+                                         --new ~/.config/archive-reader/new.pem --retire
+
+The new key is published first. Then, collection by collection, what the old key opens is wrapped for the
+new one, fetched and opened with it, and only then deleted for the old one. Stopped at any moment,
+it goes on when it is begun again. What has to stay is named, with the reason; the exit code is 4 then.
+
+--retire ends the use of the old key when nothing is left for it. Keep its file all the same for as
+long as there are backups. If it was given to archive-reader enable, enable again with the new one.
+"""
+
+
+def _arguments(command: argparse.ArgumentParser) -> None:
+    usage.add_account(command)
+    command.add_argument("--old", type=Path, required=True, metavar="FILE", help="the private key to replace")
+    command.add_argument(
+        "--new", type=Path, required=True, metavar="FILE", help="the private key in its place"
+    )
+    usage.add_passphrase(command)
+    command.add_argument(
+        "--retire", action="store_true", help="publish and confirm the old key no more, once nothing is left"
+    )
+
+
+def _begin(options: argparse.Namespace) -> Doing:
+    connection = given.connection(options)
+    new = given.private_key(options, options.new)
+    _check_new(new, options.new)
+    old = given.private_key(options, options.old)
+    if old.fingerprint == new.fingerprint:
+        raise Problem("The old key and the new one are the same.")
+    display = given.display(options)
+
+    async def rekey() -> int:
+        async with connection:
+            publisher, archive = Publisher(connection.client), Archive(connection)
+            items = await _publish(publisher, new)
+            holders = _holder(old, items), _holder(new, items)
+            outcome = await _replace(archive, *holders)
+            retired = options.retire and outcome.empty and await _retire(publisher, old)
+            if retired:  # what came until that very moment
+                outcome = _both(outcome, await _replace(archive, *holders))
+            enabled = await _is_enabled(archive)
+        _tell(display, outcome, retired, enabled, items, old)
+        return DONE if outcome.empty else SUSPICIOUS
+
+    return rekey()
+
+
+def _check_new(new: PrivateKey, path: Path) -> None:
+    """:raises Problem: nothing may be wrapped for this key."""
+    try:
+        new.public()
+    except UnusableKey as error:
+        raise Problem(f"{path}: {error}") from None
+    if new.fingerprint not in trust.load(trust.default_path()):
+        raise Problem(f"{path} is not confirmed to be yours: archive-reader keys confirm {path}")
+
+
+async def _publish(publisher: Publisher, new: PrivateKey) -> list[Item]:
+    """What is published then."""
+    try:
+        await publisher.publish(new.public())
+        return await publisher.fetch()
+    except (NotOffered, Refused) as error:
+        note(f"The new key could not be published: {error}. Give it to archive-reader enable.")
+        return []
+
+
+def _holder(key: PrivateKey, items: list[Item]) -> Holder:
+    names = (item.key.name for item in items if item.fingerprint == key.fingerprint)
+    return Holder(key, tuple(dict.fromkeys((key.fingerprint, *names))))
+
+
+async def _replace(archive: Archive, old: Holder, new: Holder) -> Outcome:
+    try:
+        with progress("rekeying") as tell:
+            return await Rekey(archive, old, new, tell).run()
+    except RequestFailed:
+        note("What was done is done, and the rest is as it was: give the same command again to go on.")
+        raise
+
+
+async def _retire(publisher: Publisher, old: PrivateKey) -> bool:
+    with suppress(NotOffered):
+        await publisher.retract(old.fingerprint)
+    trust.withdraw(trust.default_path(), [old.fingerprint])
+    return True
+
+
+def _both(first: Outcome, second: Outcome) -> Outcome:
+    return Outcome(first.replaced + second.replaced, second.left, second.empty)
+
+
+async def _is_enabled(archive: Archive) -> bool:
+    """Whether what is archived from now on is encrypted, for keys that nobody but the server knows."""
+    with suppress(NotOffered, Refused):
+        auto = (await archive.preferences()).auto
+        return auto is not None and auto.save and auto.encrypt
+    return False
+
+
+def _tell(
+    display: Terminal | Lines,
+    outcome: Outcome,
+    retired: bool,
+    enabled: bool,
+    items: list[Item],
+    old: PrivateKey,
+) -> None:
+    for left in outcome.left:
+        _tell_left(display, left)
+    published = not retired and any(item.usable and item.fingerprint == old.fingerprint for item in items)
+    lines = [f"{outcome.replaced} collection(s) have the new key in place of the old one."]
+    if outcome.empty:
+        lines += ["The archive has nothing for the old key any more."]
+    elif outcome.left:
+        lines += [f"{len(outcome.left)} collection(s) still have the old key: see above. Keep it."]
+    else:
+        lines += ["New messages keep coming for the old key: retire it, and give the same command again."]
+    if published:
+        lines += ["The old key is still published, so that what comes will be encrypted for it: --retire"]
+    if enabled:
+        lines += ["If the old key was given to archive-reader enable, enable again with the new one."]
+    display.tell(
+        *lines,
+        replaced=outcome.replaced,
+        left=len(outcome.left),
+        empty=outcome.empty,
+        retired=retired,
+        published=published,
+    )
+
+
+def _tell_left(display: Terminal | Lines, left: Left) -> None:
+    where = f"with {clean(left.collection.with_)}, {local(left.collection.start).isoformat(' ')}"
+    detail = f" ({clean(left.detail)})" if left.detail else ""
+    facts = {"with": left.collection.with_, "start": left.collection.told}
+    display.tell(
+        f"! {where}: EncryptedKeys for the old key stay: {left.why.text}{detail}",
+        **facts,
+        reason=left.why.word,
+        detail=left.detail,
+        suspicious=True,
+    )
+
+
+COMMAND = Command("rekey", "replace a key by another, in all of the archive", _HELP, _arguments, _begin)

@@ -1,0 +1,147 @@
+"""archive-reader rekey: one command from the old key to the new one, against a real server."""
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.words.protocols.jabber.error import StanzaError
+
+from archive_crypt.hosts.pep import Pep
+from archive_crypt.reader import cli, trust
+from archive_crypt.reader.publishing import Publisher
+from tests.kit import LAPTOP, MORNING, PHONE
+from tests.reader.conftest import DOMAIN, awaited
+from tests.reader.test_given import put
+from tests.reader.test_rekey import NEW, OLD, data, key, upload, wrapped_for
+
+ROMEO, JULIET = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}"
+
+
+@pytest.fixture
+def given(environment):
+    """The options that name the two keys, of which the new one is confirmed."""
+    trust.confirm(trust.default_path(), [OLD, NEW])
+    return ("--old", put("old.pem", LAPTOP), "--new", put("new.pem", PHONE))
+
+
+async def published(client):
+    return [item.fingerprint for item in await awaited(Publisher(client).fetch())]
+
+
+@pytest.mark.clause("0241-6-01")
+@ensureDeferred
+async def test_from_old_to_new(served, reader, login, talk, given):
+    """The new key is published, reads all there was and all there will be; the old one is retired, as told."""
+    client = await login(served)
+    await awaited(Publisher(client).publish(LAPTOP.public()))
+    await served.record("But soft", at=MORNING - 3600)
+    await awaited(client.plugin["xep_0241"].enable(lasting=True))
+    await talk("O Romeo")
+    done = await reader("rekey", ROMEO, *given, "--retire", "--json", at=served)
+    (told,) = done.lines
+    assert (done.code, done.err) == (0, "")
+    assert told == {"replaced": 2, "left": 0, "empty": True, "retired": True, "published": False}
+    assert await published(client) == [NEW]
+    assert list(trust.load(trust.default_path())) == [NEW]
+    await talk("Deny thy father")
+    read = await reader("read", ROMEO, "--key", given[3], "--json", at=served)
+    assert [line["bodies"][0]["text"] for line in read.lines] == ["But soft", "O Romeo", "Deny thy father"]
+    assert wrapped_for(served, OLD) == [0] * len(served.kept)
+
+
+@ensureDeferred
+async def test_not_retired_unless_told(served, reader, login, given):
+    """Without --retire the old key stays published and confirmed, and what that means is said."""
+    client = await login(served)
+    await awaited(Publisher(client).publish(LAPTOP.public()))
+    await served.record("But soft")
+    done = await reader("rekey", ROMEO, *given, at=served)
+    assert (done.code, done.err) == (0, "")
+    assert "1 collection(s) have the new key in place of the old one." in done.out
+    assert "The archive has nothing for the old key any more." in done.out
+    assert "The old key is still published" in done.out
+    assert await published(client) == [OLD, NEW]
+    assert set(trust.load(trust.default_path())) == {OLD, NEW}
+
+
+@ensureDeferred
+async def test_what_is_left_is_told(served, reader, login, given):
+    """What has to stay is named with its reason, the old key is not retired, and the exit code is 4."""
+    client = await login(served)
+    await awaited(Publisher(client).publish(LAPTOP.public()))
+    await served.record("But soft", at=MORNING - 3600)
+    await upload(client, JULIET, data(), key(), key(bytes(32), id_="decoy"))
+    done = await reader("rekey", ROMEO, *given, "--retire", "--json", at=served)
+    left, told = done.lines
+    assert done.code == 4
+    assert (left["with"], left["start"], left["reason"]) == (JULIET, "2026-11-21T10:00:00Z", "opens-nothing")
+    assert told == {"replaced": 1, "left": 1, "empty": False, "retired": False, "published": True}
+    assert await published(client) == [OLD, NEW]
+    shown = await reader("rekey", ROMEO, *given, at=served)
+    assert (
+        f"! with {JULIET}, 2026-11-21 10:00:00+00:00: EncryptedKeys for the old key stay: one opens nothing"
+        in shown.out
+    )
+    assert "1 collection(s) still have the old key: see above. Keep it." in shown.out
+
+
+@ensureDeferred
+async def test_given_to_enable(served, reader, given, environment):
+    """Where the old key may have been given to enable, that is said: only the server knows."""
+    await reader("enable", ROMEO, "--key", given[1], at=served)
+    done = await reader("rekey", ROMEO, *given, at=served)
+    assert "enable again with the new one" in done.out
+
+
+@pytest.mark.clause("0241-2-05")
+@ensureDeferred
+async def test_the_new_key_must_be_confirmed(served, reader, login, given):
+    """Nothing is wrapped for a key that is not confirmed, nor for the old key itself: nobody is even asked."""
+    await served.record("But soft")
+    trust.withdraw(trust.default_path(), [NEW])
+    done = await reader("rekey", ROMEO, *given, at=served)
+    assert (done.code, done.out) == (1, "")
+    assert f"new.pem is not confirmed to be yours: archive-reader keys confirm {given[3]}" in done.err
+    done = await reader("rekey", ROMEO, "--old", given[1], "--new", given[1], at=served)
+    assert "The old key and the new one are the same." in done.err
+    assert (wrapped_for(served, OLD), wrapped_for(served, NEW)) == ([1], [0])
+    assert await published(await login(served)) == []
+
+
+@ensureDeferred
+async def test_where_no_key_can_be_published(serve, reader, given, monkeypatch):
+    """Where users have no nodes the archive is replaced all the same, and that is said."""
+
+    def answer(self, asker, iq, account):
+        raise StanzaError("service-unavailable")
+
+    monkeypatch.setattr(Pep, "answer", answer)
+    served = serve()
+    await served.record("But soft")
+    done = await reader("rekey", ROMEO, *given, "--retire", at=served)
+    assert done.code == 0
+    assert "The new key could not be published: " in done.err
+    assert "Give it to archive-reader enable." in done.err
+    assert wrapped_for(served, OLD) == [0]
+
+
+@ensureDeferred
+async def test_a_server_that_goes_away(serve, reader, given, environment):
+    """Where the connection ends, it is said how to go on."""
+    served = serve()
+    for hour in range(3):
+        await served.record("x", at=MORNING + 3600 * hour)
+    environment.setattr(type(served.archiver.management), "delete", lambda self, *_: served.server.close())
+    done = await reader("rekey", ROMEO, *given, at=served)
+    assert done.code == 2
+    assert "give the same command again to go on" in done.err
+
+
+@ensureDeferred
+async def test_a_passphrase_for_each(served, reader, given, environment, tmp_path):
+    """Both keys may be encrypted; a wrong passphrase ends it before anything is done."""
+    put("old.pem", LAPTOP, b"secret")
+    put("new.pem", PHONE, b"secret")
+    await served.record("But soft")
+    environment.setenv(cli.PASSPHRASE, "wrong")
+    assert (await reader("rekey", ROMEO, *given, at=served)).code == 1
+    environment.setenv(cli.PASSPHRASE, "secret")
+    assert (await reader("rekey", ROMEO, *given, at=served)).code == 0
