@@ -27,6 +27,14 @@ PASSWORD, PASSPHRASE = "ARCHIVE_READER_PASSWORD", "ARCHIVE_READER_PASSPHRASE"  #
 OPENPGP_PASSPHRASE = "ARCHIVE_READER_OPENPGP_PASSPHRASE"  # noqa: S105
 
 
+def account(options: argparse.Namespace) -> Account:
+    """Whose archive it is; for those commands that connect to no server.
+
+    :raises Problem: it is no user's JID.
+    """
+    return Account(options.jid)
+
+
 def connection(options: argparse.Namespace) -> Connection:
     """The stream to be, of the user and to the server that `usage.add_account` is about.
 

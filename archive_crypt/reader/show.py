@@ -103,16 +103,24 @@ class Terminal:
 
     def entry(self, entry: Entry) -> None:
         """One message, with what is to be said of it."""
+        self.found(entry, hit=True)
+
+    def found(self, entry: Entry, *, hit: bool) -> None:
+        """The same for what was searched for, or what was said near it."""
         if entry.missing:
             self.missing(entry.missing)
         self._print_day(entry)
         for line in self._lines(entry):
-            self._print(line)
+            self._print(line, "" if hit else "dim")
         for finding in entry.findings:
             style = "bold red" if finding.suspicious else "dim"
             self._print(f"{' ' * (_MARGIN - 2)}{'!' if finding.suspicious else '·'} {finding.text}", style)
         if entry.openpgp_keys:
             self._print(f"{' ' * _MARGIN}cannot decrypt (key id {', '.join(entry.openpgp_keys)})", "dim")
+
+    def gap(self) -> None:
+        """What was said in between is not shown."""
+        self._print("--", "dim")
 
     def missing(self, count: int) -> None:
         """So many messages should be here."""
@@ -191,20 +199,14 @@ class Lines:
 
     def entry(self, entry: Entry) -> None:
         """One message, with what is to be said of it."""
-        item = entry.item
-        _say(
-            **self._collection,
-            place=entry.place,
-            encrypted=entry.sealed,
-            kind=item.kind if item else None,
-            name=item.name if item else None,
-            utc=None if entry.at is None else times.render(entry.at),
-            bodies=[{"lang": lang, "text": text} for lang, text in item.bodies] if item else [],
-            findings=[finding.word for finding in entry.findings],
-            missing_before=entry.missing,
-            suspicious=entry.suspicious,
-            **({"openpgp_keys": entry.openpgp_keys} if entry.openpgp_keys else {}),
-        )
+        _say(**self._collection, **_told(entry))
+
+    def found(self, entry: Entry, *, hit: bool) -> None:
+        """The same for what was searched for, or what was said near it."""
+        _say(**self._collection, **_told(entry), hit=hit)
+
+    def gap(self) -> None:
+        """What was said in between is not shown: places tell that."""
 
     def missing(self, count: int) -> None:
         """So many messages should be here, at the end of the collection."""
@@ -229,6 +231,22 @@ def _console() -> Console:
 
 def _facts(collection: Listed) -> dict[str, Any]:
     return {"with": collection.with_, "start": collection.told, "thread": collection.thread}
+
+
+def _told(entry: Entry) -> dict[str, Any]:
+    item = entry.item
+    return {
+        "place": entry.place,
+        "encrypted": entry.sealed,
+        "kind": item.kind if item else None,
+        "name": item.name if item else None,
+        "utc": None if entry.at is None else times.render(entry.at),
+        "bodies": [{"lang": lang, "text": text} for lang, text in item.bodies] if item else [],
+        "findings": [finding.word for finding in entry.findings],
+        "missing_before": entry.missing,
+        "suspicious": entry.suspicious,
+        **({"openpgp_keys": entry.openpgp_keys} if entry.openpgp_keys else {}),
+    }
 
 
 def _say(**facts: Any) -> None:

@@ -129,6 +129,13 @@ def add_end(command: argparse.ArgumentParser) -> None:
     command.add_argument("--end", type=moment, metavar="TIME", help="only what began before")
 
 
+def add_offline(command: argparse.ArgumentParser) -> None:
+    """Not from the server."""
+    command.add_argument(
+        "--offline", action="store_true", help="from the copy that archive-reader sync keeps here"
+    )
+
+
 def add_keys(command: argparse.ArgumentParser, what: str) -> None:
     """Key files, and where their passphrase is from; `what` they are for."""
     command.add_argument(

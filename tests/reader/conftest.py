@@ -218,6 +218,7 @@ class Ran:
 def environment(monkeypatch, tmp_path):
     """The user's: his password, and no configuration yet."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv(cli.PASSWORD, USERS["romeo"])
     monkeypatch.delenv(cli.PASSPHRASE, raising=False)
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")

@@ -16,7 +16,9 @@ from archive_crypt.reader.commands import (
     read,
     rekey,
     remove,
+    search,
     status,
+    sync,
     watch,
 )
 from archive_crypt.reader.usage import Command, Group
@@ -30,6 +32,8 @@ COMMANDS: tuple[Command | Group, ...] = (
     prefs.COMMAND,
     list.COMMAND,
     read.COMMAND,
+    sync.COMMAND,
+    search.COMMAND,
     watch.COMMAND,
     export.COMMAND,
     open.COMMAND,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from archive_crypt.reader import given, reading, usage
+from archive_crypt.reader import given, mirrors, offline, reading, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.failures import DONE
 from archive_crypt.reader.protocol import Query
+from archive_crypt.reader.show import note
 from archive_crypt.reader.usage import Command, Doing
 
 _HELP = """\
@@ -24,16 +25,33 @@ def _arguments(command: argparse.ArgumentParser) -> None:
     usage.add_filter(command)
     usage.add_end(command)
     command.add_argument("--limit", type=usage.positive, metavar="N", help="at most N, the oldest first")
+    usage.add_offline(command)
+    usage.add_keys(command, "open that copy with this private key; may be given again")
 
 
 def _begin(options: argparse.Namespace) -> Doing:
-    connection = given.connection(options)
     query = Query(options.with_, options.start, options.end)
+    if options.offline:
+        return _begin_offline(options, query)
+    connection = given.connection(options)
 
     async def list_() -> int:
         async with connection:
             found = await reading.listed(Archive(connection), query, options.limit)
         given.display(options).collections(found)
+        return DONE
+
+    return list_()
+
+
+def _begin_offline(options: argparse.Namespace, query: Query) -> Doing:
+    account, private_keys = given.account(options), given.private_keys(options)
+
+    async def list_() -> int:
+        with mirrors.find(account.bare, private_keys) as mirror:
+            found = [kept.collection for kept in mirror.collections(query)]
+            note(offline.told_age(mirror, account.bare))
+        given.display(options).collections(found[: options.limit])
         return DONE
 
     return list_()

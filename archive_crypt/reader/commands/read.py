@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from archive_crypt.reader import given, reading, usage
+from archive_crypt.reader import given, mirrors, offline, reading, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.commands import ending
 from archive_crypt.reader.opening import Book
@@ -30,10 +30,13 @@ def _arguments(command: argparse.ArgumentParser) -> None:
     usage.add_filter(command)
     usage.add_keys(command, "open with this private key; may be given again")
     usage.add_openpgp(command)
+    usage.add_offline(command)
     command.add_argument("--last", type=usage.positive, metavar="N", help="only the last N messages")
 
 
 def _begin(options: argparse.Namespace) -> Doing:
+    if options.offline:
+        return _begin_offline(options)
     connection = given.connection(options)
     private, display = given.private_keys(options), given.display(options)
     query = Query(options.with_, options.start)
@@ -46,6 +49,25 @@ def _begin(options: argparse.Namespace) -> Doing:
                 chosen = await reading.choose(archive, query)
                 book = Book(private, inner=inner(options.jid))
                 troubles = await reading.read(archive, chosen, book, display, ending.report, options.last)
+        if not chosen:
+            note("No collection matches.")
+        return ending.ended(troubles)
+
+    return read()
+
+
+def _begin_offline(options: argparse.Namespace) -> Doing:
+    account = given.account(options)
+    private, display = given.private_keys(options), given.display(options)
+    query = Query(options.with_, options.start)
+    stack, inner = given.openpgp(options)
+
+    async def read() -> int:
+        with stack, mirrors.find(account.bare, private) as mirror:
+            with mirror.snapshot():
+                chosen = offline.choose(mirror, query)
+                troubles = offline.read(mirror, chosen, display, options.last, inner(options.jid))
+            note(offline.told_age(mirror, account.bare))
         if not chosen:
             note("No collection matches.")
         return ending.ended(troubles)

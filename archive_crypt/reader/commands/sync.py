@@ -1,0 +1,87 @@
+"""``archive-reader sync``: keep a mirror of the archive on this computer."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from archive_crypt.reader import given, mirrors, usage
+from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.failures import DONE, SUSPICIOUS
+from archive_crypt.reader.mirror import Report, Sync
+from archive_crypt.reader.opening import Book
+from archive_crypt.reader.progress import progress
+from archive_crypt.reader.show import Lines, Terminal, local, note
+from archive_crypt.reader.usage import Command, Doing
+
+_HELP = """\
+examples:
+  archive-reader sync romeo@example.org
+  archive-reader search romeo@example.org nightingale
+  archive-reader read romeo@example.org --offline --last 50
+
+The mirror is in archive-reader/ in $XDG_DATA_HOME, or in ~/.local/share: one encrypted file, and its
+key, which your private keys open. Only what changed since the last sync is fetched; a sync that was
+interrupted goes on where it was. What is removed from the server is removed here.
+The exit code is 4 if something that was fetched could not be opened, or is suspicious.
+"""
+
+
+def _arguments(command: argparse.ArgumentParser) -> None:
+    usage.add_account(command)
+    usage.add_keys(command, "open with this private key, and encrypt the mirror for it; may be given again")
+
+
+def _begin(options: argparse.Namespace) -> Doing:
+    connection = given.connection(options)
+    private_keys = given.private_keys(options)
+    display = given.display(options)
+
+    async def sync() -> int:
+        with mirrors.make(connection.account.bare, private_keys) as mirror:
+            async with connection:
+                with progress("fetching") as fetched:
+                    run = Sync(Archive(connection), mirror, Book(private_keys), fetched)
+                    report = await run.run(time.time_ns() // 1000)
+            _tell(display, report, *mirror.count())
+        return SUSPICIOUS if report.troubles else DONE
+
+    return sync()
+
+
+def _tell(display: Terminal | Lines, report: Report, collections: int, messages: int) -> None:
+    fetched = len(report.fetched)
+    display.tell(
+        f"{fetched} collection(s) fetched, {report.removed} removed; "
+        f"the mirror has {collections}, with {messages} messages.",
+        fetched=fetched,
+        removed=report.removed,
+        collections=collections,
+        messages=messages,
+        suspicious=report.troubles,
+        unfetched=[
+            {"with": collection.with_, "start": collection.told, "reason": reason}
+            for collection, reason in report.unfetched
+        ],
+        settled=report.settled,
+    )
+    _note(report)
+
+
+def _note(report: Report) -> None:
+    for collection, reason in report.unfetched:
+        start = local(collection.start).isoformat(" ", "seconds")
+        note(f"with {collection.with_}, {start}: {reason}. It is asked for again next time.")
+    troubles = sum(report.fetched.values())
+    if troubles:
+        note(
+            f"{troubles} place(s) of what was fetched could not be read, or are suspicious: "
+            "archive-reader read --offline shows them."
+        )
+    if not report.settled:
+        note("The archive changes faster than it can be fetched: sync again for what came meanwhile.")
+
+
+COMMAND = Command(
+    "sync", "keep a copy of the archive here, to read and search offline", _HELP, _arguments, _begin
+)
