@@ -19,7 +19,7 @@ from twisted.internet import reactor  # noqa: E402 - it has to be there first
 
 from bench.__main__ import processor  # noqa: E402
 from bench.reader import bed as beds  # noqa: E402
-from bench.reader import retrieval  # noqa: E402
+from bench.reader import mirroring, retrieval  # noqa: E402
 from bench.reader.bed import Bed  # noqa: E402
 
 
@@ -43,17 +43,38 @@ async def _retrieval(bed: Bed, options: argparse.Namespace) -> None:
     _row("items per CPU s of its thread", f"{own:,.0f}")
 
 
+async def _mirror(bed: Bed, options: argparse.Namespace) -> None:
+    collections, each = 10 * options.collections, options.messages // options.collections
+    await bed.record(collections, each)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        path = Path(folder) / "mirror"
+        done = await mirroring.copy(bed, path)
+        found = mirroring.searches(path, each)
+    used, per = done.used, 1000 / done.messages
+    print(f"a mirror of {done.messages} messages in {collections} collections, over TLS")
+    _row("first sync, s", f"{used.seconds:.2f}")
+    _row("messages/s", f"{done.messages / used.seconds:,.0f}")
+    _row("CPU s per 1000 messages: reader", f"{used.own * per:.3f}")
+    _row("CPU s per 1000 messages: server", f"{used.server * per:.3f}")
+    _row("CPU s per 1000 messages: PostgreSQL", f"{used.database * per:.3f}")
+    _row("next sync, nothing new, s", f"{done.again:.2f}")
+    _row("octets on disk a message", f"{done.octets / done.messages:.0f}")
+    _row("opened, every page checked, s", f"{done.opening:.2f}")
+    for wanted, hits, seconds in found:
+        _row(f"search: {wanted}, {hits:,} hits, s", f"{seconds:.3f}")
+
+
 def _row(label: str, value: str) -> None:
-    print(f"  {label:40}{value:>10}")
+    print(f"  {label:48}{value:>10}")
 
 
 #: What is measured, by name; each prints its lines.
-ROWS = {"retrieval": _retrieval}
+ROWS = {"retrieval": _retrieval, "mirror": _mirror}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-reader", description=__doc__)
-    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--messages", type=int, default=10_000, help="ten times as many in a mirror")
     parser.add_argument("--collections", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5, help="of the opener; the best counts")
     parser.add_argument("rows", nargs="*", default=list(ROWS), help=f"of {', '.join(ROWS)}; all unless told")
