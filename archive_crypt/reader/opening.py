@@ -140,6 +140,7 @@ class Book:
 
     def end(self, count: int | None) -> int:
         """How many messages the server counted and did not give; `count` None: it does not tell."""
+        self._data_keys.close()  # books share what was unwrapped: it would stay
         return 0 if count is None else max(0, count - self._place)
 
     def _in_clear(self, part: etree._Element) -> Iterator[Entry]:
