@@ -4,13 +4,12 @@ import pytest
 
 from tests.conformance import DOCUMENT, clauses, document
 
-SERVERS = [clause for clause in clauses() if clause.who == "S"]
 
-
-@pytest.mark.parametrize("clause", SERVERS, ids=lambda clause: clause.name)
+@pytest.mark.parametrize("clause", clauses(), ids=lambda clause: f"{clause.who}:{clause.name}")
 def test_every_clause_is_proved(clause):
-    """A clause has a test in each of its dialects, or, if it is not binding, says why not."""
-    assert clause.proved or (clause.why_not and not clause.binding), f"{clause.text} ({clause.missing})"
+    """A clause has a test in each of its dialects; or, if it does not bind a server, says why not."""
+    decided = clause.why_not and not (clause.binding and clause.who == "S")
+    assert clause.proved or decided, f"{clause.text} ({clause.missing})"
 
 
 def test_the_document_is_up_to_date():

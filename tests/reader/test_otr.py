@@ -33,7 +33,7 @@ CELLS = [
 ]
 
 
-@pytest.mark.clause("0136-otr-nego-03")
+@pytest.mark.clause("0136-otr-nego-03", "0136-pref-determine-12")
 @pytest.mark.parametrize(
     ("mode", "offered"),
     [
@@ -50,7 +50,14 @@ def test_what_is_offered(mode, offered):
     assert otr.offer(mode, switchable=True) == offered
 
 
-@pytest.mark.clause("0136-otr-nego-08")
+@pytest.mark.clause(
+    "0136-otr-nego-08",
+    "0136f-default-03",
+    "0136f-default-04",
+    "0136f-default-05",
+    "0136f-default-06",
+    "0136f-default-07",
+)
 @pytest.mark.parametrize(("mode", "offered", "said"), CELLS)
 def test_what_is_answered(mode, offered, said):
     """Each of the 24 cells of the XEP's table."""

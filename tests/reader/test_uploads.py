@@ -199,3 +199,15 @@ def test_the_server_reads_it(dialect):
     )
     assert [(one.secs, one.encrypted) for one in saved.items] == [(11, False), (0, False)]
     assert "task" in saved.form.content
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=["V", "T", "F"])
+@pytest.mark.parametrize("with_", ["juliet@capulet.com", "juliet@capulet.com/chamber", "capulet.com"])
+@pytest.mark.clause("0136-manual-collection-02")
+def test_with_whom(dialect, with_):
+    """A collection is with whomever one talked to: a full JID, a bare one, or a domain."""
+    said = uploads.timed([item("hi")], START)
+    written = uploads.elements(dialect.namespace, list(PLAIN.write(dialect.namespace, list(said))))
+    request = requests.save(dialect, replace(JULIET, with_=with_), written)
+    saved = stanzas.parse("set", protocol.parse(str(request).encode()))
+    assert saved.with_ == with_
