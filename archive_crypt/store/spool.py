@@ -154,6 +154,14 @@ class Spool:
                     break
         return found
 
+    def count(self, after: int) -> Counter[str]:
+        """How many records above `after` are to be written, by owner; looked for, as a disk that fails may
+        have made what it said it did not."""
+        with self._guard() as db:
+            self.octets = db.execute(f"SELECT {_SIZE} FROM {_BOTH}").fetchone()[0] or 0
+            where = "number > ? AND batch IS NULL GROUP BY owner"
+            return Counter(dict(db.execute(f"SELECT owner, count(*) FROM record WHERE {where}", (after,))))
+
     def forget(self, number: int) -> None:
         """The records up to this one are in the database.
 

@@ -69,6 +69,7 @@ class Spooling:
         self._file = 0  # goes up with each file that is moved aside: what was asked of an older one is void
         self._broken = Counter[str]()  # what lies in the file that is being moved aside
         self._anew: Deferred[None] | None = None  # fires when that is done
+        self._keeping: Deferred[None] | None = None  # fires when what was taken is in it, or is not
         self._doubt = 0  # the batch of which copies are in the spool
         self._replayed = 0  # the last record that is in the database
 
@@ -132,9 +133,20 @@ class Spooling:
         self._owners += some.owners
         return some
 
-    @inlineCallbacks
-    def keep(self, some: Taken) -> Generator[Deferred[Any], Any, bool]:
+    def keep(self, some: Taken) -> Deferred[bool]:
         """Whether what was taken is durable now; if not, it is as if it had not been."""
+        keeping: Deferred[None] = Deferred()
+        self._keeping = keeping
+
+        def over(result: T) -> T:
+            self._keeping = None
+            keeping.callback(None)
+            return result
+
+        return self._keep(some).addBoth(over)
+
+    @inlineCallbacks
+    def _keep(self, some: Taken) -> Generator[Deferred[Any], Any, bool]:
         file = self._file
         self._doubt = self.turn if some.copies else self._doubt
         changes = [[entry.change for entry in part] for part in (some.copies, some.queued)]
@@ -207,10 +219,21 @@ class Spooling:
                 yield self._write(storage, patiently, found[:unreadable], file)
             elif found:
                 yield self._park(found[0], "unreadable", file)
+            elif self._keeping is not None:  # what is believed to wait is on its way there
+                yield follow(self._keeping)
+            else:
+                yield self._recount(file)
         except SpoolDamaged:
             yield self._begin_anew(file)
         except SpoolFull:
             yield self._wait()
+
+    @inlineCallbacks
+    def _recount(self, file: int) -> Generator[Deferred[Any], Any, None]:
+        """Nothing waits of what was believed to: a removal was made that the disk was not sure of, and made
+        again found nothing to remove."""
+        believed = Counter(self._owners)
+        self._subtract(believed - (yield self._run(self._spool.count, self._replayed)), file)
 
     @inlineCallbacks
     def _write(

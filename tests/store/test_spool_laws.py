@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archive_crypt.store import records, spooling, writer
+from archive_crypt.store import records, spool, spooling, writer
 from archive_crypt.store.interfaces import Append
 from archive_crypt.store.records import Record
-from archive_crypt.store.spoolfile import SpoolDamaged, SpoolUnsure
+from archive_crypt.store.spoolfile import SpoolDamaged, SpoolFull, SpoolUnsure
 from tests.store.outages import UNHEARD, Database, Process, Talk
 
 #: Where a disk need not be waited for: that it holds what it was given is another test's promise.
@@ -37,6 +37,7 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["asks", "seals", "errs", "begins_badly"]), WHO),
     st.tuples(st.just("fills"), st.sampled_from([None, 15, 30, 60])),
     st.tuples(st.just("tells"), st.booleans()),
+    st.tuples(st.just("disk_is"), st.sampled_from(["good", "good", "full", "unsure"])),
 )
 
 
@@ -48,6 +49,16 @@ class World:
         self.database, self.talk = Database(), Talk()
         self.process = Process(self.database, self._next())
         self.processes = [self.process]
+        self.disk = "good"
+        self._commits = spool._commit
+
+    def commits(self, connection):
+        """What a disk does that is full, or that does not say whether it wrote."""
+        if self.disk == "full":
+            raise SpoolFull("SQLITE_FULL")
+        self._commits(connection)
+        if self.disk == "unsure":
+            raise SpoolUnsure("SQLITE_IOERR_FSYNC")
 
     def do(self, step, *matter):
         getattr(self, f"_{step}")(*matter)
@@ -79,6 +90,9 @@ class World:
     def _tells(self, what):
         """Whether the database says what it has of a spool."""
         self.database.refusing = not what
+
+    def _disk_is(self, how):
+        self.disk = how
 
     def _passes(self, seconds):
         self.process.passes(seconds)
@@ -125,7 +139,7 @@ class World:
 
     def ends(self):
         """All is well again: what is true then, in this process and in the next."""
-        self.database.refusing = False
+        self.database.refusing, self.disk = False, "good"
         for _ in range(2):
             self.process.recovers()
             left = self.process.spooling
@@ -140,7 +154,7 @@ class World:
         self.process.spool.close()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=300)
 @given(st.lists(STEPS, min_size=5, max_size=60))
 def test_nothing_acknowledged_is_lost_or_doubled(plan):
     """Whatever the database, the disk and the killer do: each acknowledged message is in the archive once,
@@ -150,6 +164,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(plan):
         patch.setattr(spooling, "_MOST_CHANGES", 2)  # so that few messages are many batches
         patch.setattr(writer, "MOST_CHANGES", 3)
         world = World(Path(folder))
+        patch.setattr(spool, "_commit", world.commits)
         for step in plan:
             world.do(*step)
         world.ends()
