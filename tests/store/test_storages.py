@@ -3,7 +3,7 @@
 import pytest
 from pytest_twisted import ensureDeferred
 
-from archive_crypt.errors import CollectionGone, NoSuchCollection, StorageRefused
+from archive_crypt.errors import CollectionUnknown, NoSuchCollection, StorageRefused
 from archive_crypt.model import MILLISECOND, AutoState, Link, SealedItem, SuppliedKey, Window
 from archive_crypt.store.interfaces import MOST_PAGE, AddKeys, OwnerState, Rename, Reseal, SetAuto
 from tests.store.kit import (
@@ -326,7 +326,7 @@ async def test_outcomes_are_aligned(storage):
 async def test_a_collection_that_is_gone(storage):
     """What is appended to a collection that there is not is lost alone; the rest of the batch is made."""
     outcomes = await storage.apply([opened(), plain(0, collection=404), plain(0)])
-    assert [type(outcome) for outcome in outcomes] == [type(None), CollectionGone, type(None)]
+    assert [type(outcome) for outcome in outcomes] == [type(None), CollectionUnknown, type(None)]
     assert numbers(await paged(storage)) == [0]
 
 
