@@ -112,6 +112,14 @@ def load_public(path: Path, passphrase: Asker) -> PublicKey:
         raise Problem(f"{path}: {error}") from None
 
 
+def is_private(path: Path) -> bool:
+    """Whether a key file has the private half.
+
+    :raises Problem: it cannot be read.
+    """
+    return b"PRIVATE KEY-----" in read(path)
+
+
 def is_open_to_others(path: Path) -> bool:
     """Whether others on this computer may read the file; a file that is not there is not open."""
     try:

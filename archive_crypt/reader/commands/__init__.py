@@ -16,6 +16,7 @@ from archive_crypt.reader.commands import (
     read,
     rekey,
     remove,
+    save,
     search,
     status,
     sync,
@@ -37,6 +38,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     watch.COMMAND,
     export.COMMAND,
     open.COMMAND,
+    save.COMMAND,
     remove.COMMAND,
     rekey.COMMAND,
 )
