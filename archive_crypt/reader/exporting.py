@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from archive_crypt.reader import ahead
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import NotFound, NotUnderstood
 from archive_crypt.reader.formats.files import PerContact
@@ -42,11 +44,7 @@ async def export(
             writer.entry(entry)
         return len(entries), sum(entry.suspicious for entry in entries)
 
-    summary = Summary()
-    for collection in chosen:
-        progress(summary)
-        await _collection(archive, collection, book, writer, put, summary, report)
-    return summary
+    return await _each(archive, chosen, book, writer, put, progress, report)
 
 
 async def export_encrypted(
@@ -67,16 +65,29 @@ async def export_encrypted(
         writer.keys(page.keys)
         return len(page.parts), 0
 
+    return await _each(archive, chosen, nobodys, writer, put, progress, report)
+
+
+async def _each(
+    archive: Archive,
+    chosen: Sequence[Listed],
+    book: Book,
+    writer: Writer,
+    put: Put,
+    progress: Progress,
+    report: Report,
+) -> Summary:
     summary = Summary()
-    for collection in chosen:
-        progress(summary)
-        await _collection(archive, collection, nobodys, writer, put, summary, report)
+    async with aclosing(ahead.transcripts(archive, chosen, book)) as found:
+        async for collection, pages in found:
+            progress(summary)
+            await _collection(collection, pages, book, writer, put, summary, report)
     return summary
 
 
 async def _collection(
-    archive: Archive,
     collection: Listed,
+    pages: AsyncIterator[ChatPage],
     book: Book,
     writer: Writer,
     put: Put,
@@ -87,7 +98,7 @@ async def _collection(
     book.begin(collection)
     begun, count = False, None
     try:
-        async for page in archive.pages(collection, book):
+        async for page in pages:
             if not begun:
                 writer.begin(collection, extras_of(page, book.form(page)))
                 begun = True
