@@ -28,6 +28,7 @@ _MARGIN = 11
 _UNFOLDED = 10_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STYLES = {"to": "bold cyan", "from": "bold green", "note": "italic"}
 _ARROWS = {"to": "→", "from": "←", "note": "✎"}
 #: Those that turn the direction of writing could show a text as another.
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -75,7 +76,7 @@ class Terminal:
     def tell(self, *lines: str, **facts: Any) -> None:
         """A result: these lines, which say what the facts do."""
         for line in lines:
-            self._print(line)
+            self._print(clean(line))
 
     def collections(self, found: Sequence[Listed]) -> None:
         """A list of collections."""
@@ -110,8 +111,9 @@ class Terminal:
         if entry.missing:
             self.missing(entry.missing)
         self._print_day(entry)
-        for line in self._lines(entry):
-            self._print(line, "" if hit else "dim")
+        for number, line in enumerate(self._lines(entry)):
+            text = Text(line) if number else self._led(line, entry)
+            self._console.print(text, style=None if hit else "dim", soft_wrap=True)
         for finding in entry.findings:
             style = "bold red" if finding.suspicious else "dim"
             self._print(f"{' ' * (_MARGIN - 2)}{'!' if finding.suspicious else '·'} {finding.text}", style)
@@ -148,6 +150,15 @@ class Terminal:
                 yield lead + part
                 lead = " " * _MARGIN
 
+    def _led(self, line: str, entry: Entry) -> Text:
+        """The first line of a message: who said it can be seen at a glance, where there are colours."""
+        text = Text(line)
+        text.stylize("dim", 0, _MARGIN)
+        if entry.item is not None:
+            who = len(clean(self._who(entry)))
+            text.stylize(_STYLES[entry.item.kind], _MARGIN, _MARGIN + who)
+        return text
+
     def _said(self, entry: Entry) -> Iterator[str]:
         if entry.item is None:
             yield "(unreadable)"
@@ -164,7 +175,7 @@ class Terminal:
             return item.name
         if item is None or collection is None or item.kind == "note":
             return "note"
-        address = self._owner if item.kind == "to" else collection.with_
+        address = self._owner if item.kind == "to" else item.jid or collection.with_
         return address.partition("/")[0].partition("@")[0]
 
     def _folded(self, line: str) -> list[str]:

@@ -282,6 +282,8 @@ async def test_read_one_collection(served, reader, dated, key_files):
     ):
         arguments = ("--with", JULIET, "--start", start, "--key", key_files["laptop"], "--json")
         assert texts(await reader("read", ROMEO, *arguments, at=served)) == expected
+    arguments = ("--end", "2026-11-21T12:00Z", "--with", JULIET, "--key", key_files["laptop"], "--json")
+    assert texts(await reader("read", ROMEO, *arguments, at=served)) == ["1"]
     nothing = await reader("read", ROMEO, "--with", "tybalt@capulet.lit", at=served)
     assert (nothing.code, nothing.out) == (0, "")
     assert "No collection matches." in nothing.err

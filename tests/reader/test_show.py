@@ -3,6 +3,7 @@
 import io
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -194,3 +195,29 @@ def test_a_note_is_one_line(capsys):
     """What a server says in an error stays in one line."""
     note("two\nlines\x1b[2J")
     assert capsys.readouterr().err == "archive-reader: two\ufffdlines\ufffd[2J\n"
+
+
+def test_colours():
+    """Where there are colours, time is faint and each speaker has his own, whatever his name holds."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, color_system="standard", width=60, markup=False)
+    terminal = Terminal(OWNER, console)
+    terminal.begin(listed())
+    terminal.entry(entry("Ay me!", name="[red]nurse"))
+    line = file.getvalue().splitlines()[-1]
+    assert line == "\x1b[2m10:00:00 ← \x1b[0m\x1b[1;32m[red]nurse\x1b[0m: Ay me!"
+
+
+def test_what_is_told_is_cleaned():
+    """A result may hold words of the server: they do not steer the terminal either."""
+    file = io.StringIO()
+    Terminal(OWNER, Console(file=file, force_terminal=True, color_system=None)).tell(f"thread {ESCAPES}")
+    assert file.getvalue() == f"thread {clean(ESCAPES)}\n"
+
+
+def test_who_said_it_in_a_room():
+    """Who is known by his own JID only is called by it, not by the room's."""
+    screen = Screen()
+    said = entry("Ay me!")
+    said = replace(said, item=replace(said.item, jid="nurse@capulet.lit/x"))
+    assert screen.show(said)[-1].endswith("nurse: Ay me!")

@@ -28,6 +28,7 @@ whether the last messages of a collection are missing.
 def _arguments(command: argparse.ArgumentParser) -> None:
     usage.add_account(command)
     usage.add_filter(command)
+    usage.add_end(command)
     usage.add_keys(command, "open with this private key; may be given again")
     usage.add_openpgp(command)
     usage.add_offline(command)
@@ -39,7 +40,7 @@ def _begin(options: argparse.Namespace) -> Doing:
         return _begin_offline(options)
     connection = given.connection(options)
     private, display = given.private_keys(options), given.display(options)
-    query = Query(options.with_, options.start)
+    query = Query(options.with_, options.start, options.end)
     stack, inner = given.openpgp(options)
 
     async def read() -> int:
