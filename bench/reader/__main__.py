@@ -19,7 +19,7 @@ from twisted.internet import reactor  # noqa: E402 - it has to be there first
 
 from bench.__main__ import processor  # noqa: E402
 from bench.reader import bed as beds  # noqa: E402
-from bench.reader import mirroring, retrieval  # noqa: E402
+from bench.reader import mirroring, rekeying, retrieval  # noqa: E402
 from bench.reader.bed import Bed  # noqa: E402
 
 
@@ -41,6 +41,18 @@ async def _retrieval(bed: Bed, options: argparse.Namespace) -> None:
     print("the opener alone: AES-256-GCM, a data key for each collection, unwrapped by RSA-3072")
     _row("items/s", f"{clock:,.0f}")
     _row("items per CPU s of its thread", f"{own:,.0f}")
+
+
+async def _rekey(bed: Bed, options: argparse.Namespace) -> None:
+    collections = 10 * options.collections
+    await bed.record(collections, 5)
+    used = await rekeying.replace(bed, collections)
+    print(f"{collections} collections rekeyed, each verified before the old key goes; RSA-3072")
+    _row("s", f"{used.seconds:.1f}")
+    _row("collections/s", f"{collections / used.seconds:,.0f}")
+    _row("CPU ms a collection: reader", f"{used.own * 1000 / collections:.1f}")
+    _row("CPU ms a collection: server", f"{used.server * 1000 / collections:.1f}")
+    _row("CPU ms a collection: PostgreSQL", f"{used.database * 1000 / collections:.1f}")
 
 
 async def _mirror(bed: Bed, options: argparse.Namespace) -> None:
@@ -69,13 +81,20 @@ def _row(label: str, value: str) -> None:
 
 
 #: What is measured, by name; each prints its lines.
-ROWS = {"retrieval": _retrieval, "mirror": _mirror}
+ROWS = {"retrieval": _retrieval, "rekey": _rekey, "mirror": _mirror}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-reader", description=__doc__)
-    parser.add_argument("--messages", type=int, default=10_000, help="ten times as many in a mirror")
-    parser.add_argument("--collections", type=int, default=100)
+    parser.add_argument(
+        "--messages",
+        type=int,
+        default=10_000,
+        help="listed, retrieved, opened; ten times as many in a mirror",
+    )
+    parser.add_argument(
+        "--collections", type=int, default=100, help="ten times as many rekeyed, and mirrored"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of the opener; the best counts")
     parser.add_argument("rows", nargs="*", default=list(ROWS), help=f"of {', '.join(ROWS)}; all unless told")
     options = parser.parse_args()
