@@ -176,14 +176,12 @@ def _changed(options: argparse.Namespace, change: Callable[[Archive, Preferences
             archive = Archive(connection)
             await change(archive, await archive.preferences())
             now = await archive.preferences()
-        lines = (f"{of:{_WIDTH}} {what}" for of, what in preferring.lines(replace(now, auto=None)))
-        given.display(options).tell(*lines, **preferring.facts(now))
+        found = list(preferring.lines(replace(now, auto=None)))
+        width = max((len(of) for of, _ in found), default=0)
+        given.display(options).tell(*(f"{of:{width}}  {what}" for of, what in found), **preferring.facts(now))
         return DONE
 
     return prefs()
-
-
-_WIDTH = 24
 
 
 async def _nothing(archive: Archive, now: Preferences) -> None:
