@@ -72,8 +72,8 @@ class Served:
     """A server with its archive; `port` is where it listens. `handler`: what makes the handler of a
     stream's archive iqs, of the archiver and the stream's JID."""
 
-    def __init__(self, reactor, tls, settings, features, handler):
-        self.storage = MemoryStorage()
+    def __init__(self, reactor, tls, settings, features, handler, storage=None):
+        self.storage = storage or MemoryStorage()
         self.writer = Writer(self.storage, reactor)
         self.archiver = Archiver(Works(self.storage, self.writer, KeyRing(), reactor, settings))
         announced = offered(settings) if features is None else features
@@ -110,15 +110,15 @@ class Served:
 @pytest.fixture
 def serve(tls_folder):
     """A function that starts a server. `tls` None: with its certificate; False: without any.
-    `features` None: what the archive offers."""
+    `features` None: what the archive offers. `storage` None: in memory."""
     from twisted.internet import reactor
 
     started = []
 
-    def start(*, tls=None, features=None, handler=ArchiveHandler, **settings):
+    def start(*, tls=None, features=None, handler=ArchiveHandler, storage=None, **settings):
         if tls is None:
             tls = server_tls(tls_folder, DOMAIN)
-        served = Served(reactor, tls or None, Settings(**settings), features, handler)
+        served = Served(reactor, tls or None, Settings(**settings), features, handler, storage)
         started.append(served)
         return served
 
