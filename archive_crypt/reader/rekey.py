@@ -17,7 +17,7 @@ from archive_crypt.model import Micros, PageRequest
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import Conflict, NotFound, Refused
 from archive_crypt.reader.protocol import ChatPage, Listed
-from archive_crypt.reader.rewrapping import DataKey, Evidence, Holder, Why, ciphers, held, plan, wrap
+from archive_crypt.reader.rewrapping import DataKey, Evidence, Holder, Why, held, plan, which, wrap
 from archive_crypt.reader.xep_0136.paging import Paging
 
 #: Rounds over what is left: new EncryptedKeys for the old key may come for as long as it is in use.
@@ -116,7 +116,7 @@ class Rekey:
 
     async def _replace(self, collection: Listed, elements: Sequence[etree._Element]) -> None:
         old, new = Evidence(self._old), Evidence(self._new)
-        listed = ciphers(elements)
+        listed = which(elements)
         shown = await self._look(collection, (old, new), lambda: listed <= old.proved.keys())
         todo = plan(elements, old)
         missing = {one for one in todo.proved if not new.proves({one})}

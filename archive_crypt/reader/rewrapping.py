@@ -59,6 +59,11 @@ class DataKey:
     octets: bytes = field(repr=False)
 
 
+#: What tells EncryptedKeys apart: the octets that they hold, and the name of the data key in them, as one
+#: data key may have two.
+Which = tuple[bytes, str | None]
+
+
 class Evidence:
     """What the pages of a collection show of the EncryptedKeys that are for one private key."""
 
@@ -66,9 +71,9 @@ class Evidence:
         self._holder = holder
         self._unwrapped: dict[bytes, bytes | None] = {}
         self._named: set[str] = set()
-        self._claimed: set[bytes] = set()
-        #: Those that opened something, by the octets that they hold.
-        self.proved: dict[bytes, DataKey] = {}
+        self._claimed: set[Which] = set()
+        #: Those that opened something.
+        self.proved: dict[Which, DataKey] = {}
 
     def see(self, page: ChatPage) -> None:
         """The next page of the collection; in any order."""
@@ -77,7 +82,7 @@ class Evidence:
             self._named.update(data.key_names)
             for key in keys:
                 if key.key_name in data.key_names or key.id in data.key_ids:
-                    self._claimed.add(key.cipher)
+                    self._claimed.add(_which(key))
                     self._try(key, data)
 
     def is_ours(self, key: ReadKey) -> bool:
@@ -86,7 +91,7 @@ class Evidence:
 
     def is_needed(self, key: ReadKey) -> bool:
         """Whether something on the pages that were seen names it."""
-        return key.cipher in self._claimed or key.key_name in self._named
+        return _which(key) in self._claimed or key.key_name in self._named
 
     def unwrap(self, key: ReadKey) -> bytes | None:
         """The data key in it; None: it does not open. With rsa-1_5 there always is some."""
@@ -104,9 +109,9 @@ class Evidence:
         return set(wanted) <= set(self.proved.values())
 
     def _try(self, key: ReadKey, data: ReadData) -> None:
-        octets = None if key.cipher in self.proved else self.unwrap(key)
+        octets = None if _which(key) in self.proved else self.unwrap(key)
         if octets is not None and key.key_name and _opens(data, octets):
-            self.proved[key.cipher] = DataKey(key.key_name, octets)
+            self.proved[_which(key)] = DataKey(key.key_name, octets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +141,8 @@ def plan(elements: Sequence[etree._Element], seen: Evidence) -> Plan:
             wrong.append(Why.NOT_OPENED)
         elif not key.key_name:
             wrong.append(Why.NAMELESS)
-        elif key.cipher in seen.proved:
-            proved.add(seen.proved[key.cipher])
+        elif _which(key) in seen.proved:
+            proved.add(seen.proved[_which(key)])
         elif seen.is_needed(key) or key.algorithm == RSA_1_5:
             wrong.append(Why.OPENS_NOTHING)
         else:
@@ -146,9 +151,9 @@ def plan(elements: Sequence[etree._Element], seen: Evidence) -> Plan:
     return Plan(frozenset(proved), frozenset(idle), tuple(dict.fromkeys(wrong)))
 
 
-def ciphers(elements: Iterable[etree._Element]) -> set[bytes]:
+def which(elements: Iterable[etree._Element]) -> set[Which]:
     """What tells EncryptedKeys apart, wherever they are shown; of those that can be read."""
-    return {key.cipher for key in _read_keys(elements)}
+    return {_which(key) for key in _read_keys(elements)}
 
 
 def held(elements: Iterable[etree._Element], by: Evidence) -> set[DataKey]:
@@ -163,6 +168,10 @@ def wrap(data_keys: Iterable[DataKey], key: PublicKey) -> list[EncryptedKey]:
         EncryptedKey(one.name, key.name, RSA_OAEP, envelope.wrap(RSA_OAEP, memoryview(one.octets), key))
         for one in data_keys
     ]
+
+
+def _which(key: ReadKey) -> Which:
+    return key.cipher, key.key_name
 
 
 def _opens(data: ReadData, octets: bytes) -> bool:

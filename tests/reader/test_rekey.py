@@ -197,6 +197,17 @@ async def test_two_data_keys_of_one_name(served, login, replaced, readable):
 
 
 @ensureDeferred
+async def test_two_names_of_one_data_key(served, login, replaced, readable):
+    """Where one data key bears two names, and one CipherValue holds it under both, both are replaced."""
+    client, first = await login(served), key()
+    second = first.replace(NAME, "usr-two").replace("k1", "k2")
+    await upload(client, JULIET, data("one"), data("two", name="usr-two"), first, second)
+    outcome, _ = await replaced()
+    assert (outcome.replaced, outcome.empty) == (1, True)
+    assert await readable(PHONE) == ["one", "two"]
+
+
+@ensureDeferred
 async def test_keys_of_nothing_here(served, login, replaced, readable):
     """An EncryptedKey that is for data elsewhere, or for a sealed form, is replaced where it is."""
     client = await login(served)
