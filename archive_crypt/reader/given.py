@@ -60,19 +60,22 @@ def public_keys(options: argparse.Namespace) -> list[tuple[Path, PublicKey]]:
     """The public halves of the keys given, each once; if none is, of those of the user's folder that are
     confirmed to be his.
 
-    :raises Problem: one that was given cannot be read, or no server would take it; or there is none.
+    :raises Problem: one that was given cannot be read, no server would take it, or it is not confirmed; or
+        there is none.
     """
-    ask = asker(options)
+    ask, confirmed = asker(options), trust.load(trust.default_path())
     if options.key:
-        return _once((path, keys.load_public(path, ask)) for path in options.key)
-    confirmed = trust.load(trust.default_path())
+        given = _once((path, keys.load_public(path, ask)) for path in options.key)
+        _, unknown = trust.divide([key for _, key in given], confirmed)
+        for path, key in given:
+            if key in unknown:
+                raise _unconfirmed(path)
+        return given
     paths = keys.default_paths() or [keys.default_path()]
     found = _usable(paths, lambda path: (path, keys.load_public(keys.public_if_there(path), ask)))
     own = _once((path, key) for path, key in found if key.name in confirmed)
     if not own:
-        raise Problem(
-            f"{found[0][0]} is not confirmed to be yours: archive-reader keys confirm {found[0][0]}"
-        )
+        raise _unconfirmed(found[0][0])
     return own
 
 
@@ -118,6 +121,10 @@ def _usable(paths: Sequence[Path], load: Callable[[Path], T]) -> list[T]:
     for left_out in problems:
         note(f"{left_out} It is left out.")
     return found
+
+
+def _unconfirmed(path: Path) -> Problem:
+    return Problem(f"{path} is not confirmed to be yours: archive-reader keys confirm {path}")
 
 
 def _once(found: Iterable[tuple[Path, PublicKey]]) -> list[tuple[Path, PublicKey]]:

@@ -23,7 +23,7 @@ from archive_crypt.hosts.embedded import EmbeddedServer
 from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.model import SECOND, Direction, Settings
-from archive_crypt.reader import cli, protocol, xep_0136, xep_0241
+from archive_crypt.reader import cli, protocol, trust, xep_0136, xep_0241
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.store.memory import MemoryStorage
@@ -56,9 +56,16 @@ def certificate(tls_folder) -> Path:
     return certificate_path(tls_folder, DOMAIN)
 
 
+@pytest.fixture
+def key_files(key_folder, environment):
+    """The private keys LAPTOP and PHONE of tests/kit.py as files, by name; the phone's has a passphrase. The
+    user confirmed both."""
+    trust.confirm(trust.default_path(), [LAPTOP.fingerprint, PHONE.fingerprint])
+    return key_folder
+
+
 @pytest.fixture(scope="session")
-def key_files(tmp_path_factory):
-    """The private keys LAPTOP and PHONE of tests/kit.py as files, by name; the phone's has a passphrase."""
+def key_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
     files = {}
     for name, key, passphrase in (("laptop", LAPTOP, None), ("phone", PHONE, b"secret")):

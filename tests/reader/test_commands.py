@@ -12,7 +12,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 from archive_crypt.core.dialect import DIALECTS, T, V
 from archive_crypt.errors import StorageUnavailable
-from archive_crypt.reader import archive, cli, keys
+from archive_crypt.reader import archive, cli, keys, trust
 from tests.kit import LAPTOP, MORNING, PHONE
 from tests.reader.conftest import DOMAIN, USERS
 
@@ -65,6 +65,7 @@ async def test_as_a_program(served, certificate, key_files):
 async def test_enable_for_several_keys(served, reader, key_files, talk, environment, tmp_path):
     """A public half is enough to encrypt for; what is archived then can be read with each of the keys."""
     pair = keys.create(tmp_path / "tablet.pem", 2048, None)
+    trust.confirm(trust.default_path(), [pair.fingerprint])
     environment.setenv(cli.PASSPHRASE, "secret")
     given = [pair.public, key_files["phone"], key_files["phone"], key_files["laptop"]]
     done = await reader(

@@ -105,6 +105,17 @@ async def test_encrypted_for_confirmed_keys(served, reader):
     assert [key["fingerprint"] for key in told["keys"]] == [LAPTOP.public().name, PHONE.public().name]
 
 
+@pytest.mark.clause("0241-2-05")
+@ensureDeferred
+async def test_a_key_given_must_be_confirmed(served, reader, tmp_path):
+    """Nothing is encrypted for a key that is not confirmed, also if it is given by its file: here or there."""
+    path = put("key.pem", LAPTOP)
+    for command in (("enable", ROMEO), ("save", ROMEO, tmp_path / "letters.jsonl")):
+        done = await reader(*command, "--key", path, at=served)
+        assert (done.code, done.out) == (1, "")
+        assert f"{path} is not confirmed to be yours: archive-reader keys confirm {path}" in done.err
+
+
 @ensureDeferred
 async def test_from_the_keyring(served, reader, environment, desktop):
     """Password and passphrase come from the desktop's keyring, under the account and the file's path."""

@@ -21,8 +21,8 @@ examples:
   archive-reader enable romeo@example.org --plain
 
 A key may be given by either of its files; the public one needs no passphrase. Without --key those of
-your folder are taken that are confirmed to be yours, see archive-reader keys. Only public halves are
-sent. What is archived can be read with each one of the keys.
+your folder are taken that are confirmed to be yours; those that are given have to be, too: see
+archive-reader keys. Only public halves are sent. What is archived can be read with each one of the keys.
 """
 
 _ADVICE = "Give a key it can use: archive-reader keygen makes one, --key FILE names it."

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from archive_crypt.core import times
-from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.reader import given, inventory, trust, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.commands import papers
 from archive_crypt.reader.errors import NotOffered, Refused
-from archive_crypt.reader.failures import DONE, SUSPICIOUS, Problem
+from archive_crypt.reader.failures import DONE, SUSPICIOUS
 from archive_crypt.reader.inventory import Known
 from archive_crypt.reader.publishing import Item, Publisher
 from archive_crypt.reader.show import Lines, Terminal, clean, note
@@ -163,7 +162,6 @@ def _publish_arguments(command: argparse.ArgumentParser) -> None:
 def _begin_publish(options: argparse.Namespace) -> Doing:
     connection = given.connection(options)
     public = [key for _, key in given.public_keys(options)]
-    _check_confirmed(public)
 
     async def publish() -> int:
         async with connection:
@@ -175,15 +173,6 @@ def _begin_publish(options: argparse.Namespace) -> Doing:
         return DONE
 
     return publish()
-
-
-def _check_confirmed(keys: Sequence[PublicKey]) -> None:
-    _, unknown = trust.divide(keys, trust.load(trust.default_path()))
-    for key in unknown:
-        raise Problem(
-            f"{key.name} is not confirmed to be yours, so it is not published: "
-            f"archive-reader keys confirm {key.name}"
-        )
 
 
 def _retire_arguments(command: argparse.ArgumentParser) -> None:
