@@ -119,6 +119,9 @@ class MirrorFile:
 
     def _set_up(self, key: bytes) -> None:
         execute = self._connection.execute
+        if not execute("PRAGMA cipher_version").fetchone():
+            # SQLite itself takes all that follows, and would write what was said in clear.
+            raise Problem("The module sqlcipher3 here is built without SQLCipher: install it from its wheel.")
         execute("PRAGMA cipher_log_level = NONE")  # else it writes to stderr
         execute(f"PRAGMA key = \"x'{key.hex()}'\"")
         execute("PRAGMA temp_store = MEMORY")  # SQLCipher does not encrypt temporary files

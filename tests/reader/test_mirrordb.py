@@ -1,6 +1,7 @@
 """The file of a mirror: what it keeps, for whom, and what is told when it cannot be used."""
 
 import base64
+import sqlite3
 import subprocess
 
 import pytest
@@ -45,6 +46,14 @@ def path(tmp_path):
 def mirror(path):
     with Mirror(path, KEY) as opened:
         yield opened
+
+
+def test_never_in_clear(path, monkeypatch):
+    """Where what should encrypt is SQLite without SQLCipher, there is no mirror."""
+    monkeypatch.setattr(mirrorfile.sqlcipher, "connect", sqlite3.connect)
+    with pytest.raises(Problem, match="without SQLCipher"):
+        Mirror(path, KEY)
+    assert path.read_bytes() == b""
 
 
 # What is kept
