@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter is no reason to fail
             stream.reconfigure(errors="backslashreplace")
+    _end_in_order()
     outcome = _Outcome()
     try:
         with outcome:
@@ -72,6 +73,14 @@ async def run(arguments: list[str] | None = None) -> int:
     with outcome:
         outcome.code = await _begin(arguments)
     return outcome.code
+
+
+def _end_in_order() -> None:
+    """A terminal that is closed, or a kill, is as Ctrl-C: else half an export, and the OpenPGP keys that
+    were lent to gpg, would be left lying."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 class _Outcome:

@@ -196,12 +196,20 @@ class Ended(protocol.ProcessProtocol):
 
 
 @pytest.mark.parametrize(
-    ("number", "how"), [(2, signal.SIGKILL), (7, signal.SIGKILL), (11, signal.SIGKILL), (5, signal.SIGINT)]
+    ("number", "how"),
+    [
+        (2, signal.SIGKILL),
+        (7, signal.SIGKILL),
+        (11, signal.SIGKILL),
+        (5, signal.SIGINT),
+        (5, signal.SIGTERM),
+        (5, signal.SIGHUP),
+    ],
 )
 @ensureDeferred
 async def test_killed(serve, certificate, key_files, romeo, number, how, tmp_path):
     """A sync that is killed at any moment leaves a mirror from which the next one goes on; one that the user
-    interrupts says nothing more."""
+    interrupts, or whose terminal he closes, ends in order and says nothing more."""
     from twisted.internet import reactor
 
     served = serve(handler=Counting)
