@@ -8,15 +8,17 @@ from pathlib import Path
 
 from archive_crypt.core.items import ReadItem
 from archive_crypt.crypto.publickeys import PublicKey
+from archive_crypt.model import SaveMode
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import CannotAsk, NotAcceptable, NotFound, NotWanted, PolicyViolation
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.formats import jsonl, mail
-from archive_crypt.reader.formats.transcript import Transcript, settled
+from archive_crypt.reader.formats.transcript import Extras, Transcript, settled
 from archive_crypt.reader.formats.xepfile import ArchiveFile
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.reading import Report
+from archive_crypt.reader.xep_0136 import uploads
 
 #: What one collection cannot be saved for, while others can.
 _ITS_OWN = (NotWanted, NotAcceptable, CannotAsk, PolicyViolation)
@@ -92,7 +94,8 @@ async def _save(archive: Archive, transcript: Transcript, how: How, report: Repo
     told = transcript.collection
     items = _items(transcript, report, summary)
     there = await _there(archive, Listed.named(told.with_, told.start), how.book)
-    if there != [_essence(item) for item in items[: len(there)]]:
+    known = _known(items, there)
+    if known is None:
         report(told, "the archive has something else there, or what cannot be opened: not saved.")
         summary.troubles += 1
         return
@@ -100,24 +103,56 @@ async def _save(archive: Archive, transcript: Transcript, how: How, report: Repo
     if subject and how.keys is not None and not how.subjects:
         report(told, "its subject is left out, as the server could read it. See --subjects.")
         subject = None
-    left = items[len(there) :]
-    if not left:
-        summary.already += 1
+    left, first = items[known:], uploads.How()
+    if not there or not all(map(_may_be_left_out, left)):
+        first = _extras(subject, transcript.extras)
+    if not left and not first:
+        summary.already += bool(there)
         return
     saved = await archive.save(
         Listed.named(told.with_, told.start, told.thread),
         left,
         how.keys,
         confirm=lambda _: how.subjects,
-        since=items[len(there) - 1].at if there else None,
-        subject=subject,
-        links=transcript.extras.links,
-        form=transcript.extras.form or "",
+        **first | uploads.How(since=items[known - 1].at if known else None),
     )
     if saved.left_out:
         report(told, f"{len(saved.left_out)} message(s) say nothing, or were not to be stored: left out.")
-    summary.collections += 1
+    if saved.items or first:
+        summary.collections += 1
+    else:
+        summary.already += bool(there)
     summary.messages += saved.items
+
+
+def _known(items: Sequence[ReadItem], there: Sequence[object]) -> int | None:
+    """How many of the first items need no saving, as what is there is of them: it is all of them but those
+    that are left out. None: it is not."""
+    known = 0
+    for essence in there:
+        while known < len(items) and _essence(items[known]) != essence and _may_be_left_out(items[known]):
+            known += 1
+        if known == len(items) or _essence(items[known]) != essence:
+            return None
+        known += 1
+    return known
+
+
+def _may_be_left_out(item: ReadItem) -> bool:
+    """Whether it is, if the user's preferences are such."""
+    return not uploads.sift((item,), SaveMode.BODY)[0]
+
+
+def _extras(subject: str | None, extras: Extras) -> uploads.How:
+    """What there is besides messages."""
+    how = uploads.How()
+    if subject:
+        how["subject"] = subject
+    if extras.links:
+        how["links"] = extras.links
+    if extras.form:
+        how["form"] = extras.form
+    return how
 
 
 def _items(transcript: Transcript, report: Report, summary: Summary) -> list[ReadItem]:

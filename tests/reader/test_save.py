@@ -137,6 +137,48 @@ async def test_twice(served, reader, exported, laptop, plain):
 
 
 @ensureDeferred
+async def test_twice_with_what_is_left_out(served, reader, exported, laptop):
+    """Messages that say nothing, or were not to be stored, are left out; what is there all the same is known
+    again. What else is missing there makes it another conversation."""
+    (file,) = await exported("jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    first = next(n for n, line in enumerate(lines) if line["type"] == "message")
+    empty = json.loads(json.dumps(lines[first]))
+    empty["item"]["bodies"] = []
+    lines.insert(first + 1, empty)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for number in (3, 0):
+        done = await reader("save", ROMEO, file, *laptop, "--json", at=served)
+        assert (done.code, done.lines[0]["messages"], done.lines[0]["already"]) == (
+            0,
+            number,
+            0 if number else 2,
+        )
+    empty["item"]["bodies"] = [{"text": "between"}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "something else there" in (await reader("save", ROMEO, file, *laptop, at=served)).err
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@ensureDeferred
+async def test_a_form_without_messages(served, reader, laptop, tmp_path, plain):
+    """A collection that holds no message, but a form, is saved too; one that holds nothing is neither saved
+    nor said to be there."""
+    form = '<x xmlns="jabber:x:data" type="submit"><field var="task"><value>1</value></field></x>'
+    path = tmp_path / "letters.jsonl"
+    lines = [{"type": "archive", "version": 1, "owner": ROMEO}]
+    for minute, extra in ((0, {"form": form}), (1, {})):
+        start = f"2026-11-21T10:0{minute}:00Z"
+        lines.append({"type": "collection", "with": JULIET, "start": start, "told": start} | extra)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    how = ("--plain",) if plain else laptop
+    done = await reader("save", ROMEO, path, *how, "--json", at=served)
+    assert done.lines == [{"messages": 0, "collections": 1, "already": 0, "incomplete": 0}]
+    listed = await reader("list", ROMEO, "--json", at=served)
+    assert [line["start"] for line in listed.lines] == ["2026-11-21T10:00:00Z"]
+
+
+@ensureDeferred
 async def test_something_else_is_there(served, reader, exported, laptop):
     """A collection of the same name with other contents is left as it is, and that is told."""
     (file,) = await exported("jsonl")
