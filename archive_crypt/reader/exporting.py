@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from archive_crypt.reader import ahead
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.errors import NotFound, NotUnderstood
+from archive_crypt.reader.errors import NotFound, NotUnderstood, Refused
 from archive_crypt.reader.formats.files import PerContact
 from archive_crypt.reader.formats.transcript import Transcript, Writer, extras_of
 from archive_crypt.reader.opening import Book
@@ -106,8 +106,10 @@ async def _collection(
             summary.messages += messages
             summary.troubles += troubles
             count = page.info.count if page.info else None
-    except (NotFound, NotUnderstood) as error:
-        if isinstance(error, NotUnderstood):
+    except (Refused, NotUnderstood) as error:
+        if isinstance(error, Refused) and error.type == "wait":
+            raise  # it passes: there will be a file that is whole
+        if not isinstance(error, NotFound):
             report(collection, str(error))
         writer.withheld(collection)
         summary.troubles += 1

@@ -18,7 +18,7 @@ from lxml import etree
 
 from archive_crypt.core.times import EARLIEST
 from archive_crypt.model import SECOND, Micros
-from archive_crypt.reader.errors import NotFound, NotUnderstood
+from archive_crypt.reader.errors import NotFound, NotUnderstood, Refused
 from archive_crypt.reader.mirrordb import Mirror, Pending
 from archive_crypt.reader.mirrorrows import Head
 from archive_crypt.reader.opening import Book, Entry
@@ -149,7 +149,7 @@ class Sync:
             head, entries = await self._read(asked, book)
         except NotFound:  # if it was removed, or renamed, that is told next
             self._unfetched[pending] = "the server tells of it, but it is not there"
-        except NotUnderstood as error:
+        except (Refused, NotUnderstood) as error:
             self._unfetched[pending] = str(error)
         else:
             if self._mirror.store(pending, head, entries):

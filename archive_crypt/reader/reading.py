@@ -10,7 +10,7 @@ from typing import Protocol
 
 from archive_crypt.reader import ahead
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.errors import NotFound, NotUnderstood, RequestFailed
+from archive_crypt.reader.errors import NotFound, NotUnderstood, Refused, RequestFailed
 from archive_crypt.reader.opening import Book, Entry
 from archive_crypt.reader.protocol import ChatPage, Listed, Query
 
@@ -72,7 +72,7 @@ async def read(
             display.begin(collection)
             try:
                 troubles += await _show(pages, collection, book, display)
-            except (NotFound, NotUnderstood) as error:
+            except (Refused, NotUnderstood) as error:
                 _say(error, collection, display, report)
                 troubles += 1
     return troubles
@@ -88,7 +88,7 @@ async def _read_last(
             break
         try:
             pages = await archive.last_pages(collection, book, most - parts)
-        except (NotFound, NotUnderstood) as error:
+        except (Refused, NotUnderstood) as error:
             _say(error, collection, display, report)
             troubles += 1
             continue

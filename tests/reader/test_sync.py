@@ -13,7 +13,9 @@ from twisted.internet.error import ProcessTerminated
 from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.model import SECOND
 from archive_crypt.reader import cli
+from archive_crypt.reader.errors import refusal
 from archive_crypt.reader.protocol import Listed
+from archive_crypt.reader.xep_0136 import XEP_0136
 from archive_crypt.xmpp.handler import ArchiveHandler
 from tests.kit import MORNING, PHONE
 from tests.reader.conftest import DOMAIN, USERS, awaited
@@ -179,6 +181,32 @@ class Counting(ArchiveHandler):
                 f"/iq[@type]/*[@xmlns='{namespace}']", lambda iq: self.ask(), priority=1
             )
         super().connectionInitialized()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("read",), ("read", "--last", "5"), ("sync",), ("export", "--format", "jsonl", "--out", "OUT")],
+)
+@ensureDeferred
+async def test_one_that_the_server_refuses(served, romeo, monkeypatch, tmp_path, command):
+    """A collection that the server refuses is named with its reason, and the others are there all the same."""
+    page = XEP_0136.page
+
+    async def refused(self, collection, *arguments, **options):
+        if collection.with_.startswith(NURSE):
+            raise refusal("internal-server-error", "cancel", "its rows are broken")
+        return await page(self, collection, *arguments, **options)
+
+    monkeypatch.setattr(XEP_0136, "page", refused)
+    await served.record("one", to=NURSE)
+    await served.record("two", at=MORNING + HOUR)
+    out = tmp_path / "out"
+    done = await romeo(*(str(out) if word == "OUT" else word for word in command), at=served)
+    assert done.code == 4
+    assert NURSE in done.err
+    assert "its rows are broken" in done.err
+    shown = await romeo("read", "--offline") if command == ("sync",) else done
+    assert "two" in (out.read_text() if "OUT" in command else shown.out)
 
 
 class Ended(protocol.ProcessProtocol):
