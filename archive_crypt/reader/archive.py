@@ -45,17 +45,19 @@ class Archive:
         """What the user prefers (XEP-0136 3)."""
         return await self.plain.get_preferences()
 
-    async def set_auto(self, keys: Sequence[PublicKey], *, encrypt: bool, lasting: bool) -> bool:
+    async def set_auto(
+        self, keys: Sequence[PublicKey], *, encrypt: bool, lasting: bool, force: bool = False
+    ) -> bool:
         """Turn archiving on, sealed for these keys if `encrypt`. Whether the setting outlives the
         stream, which only some dialects can.
 
-        :raises NotWanted: the user's preferences forbid it.
+        :raises NotWanted: the user's preferences forbid it; unless it is `force`.
         :raises NotOffered: the server cannot.
         :raises NotAcceptable: no key can be used, or there is none (FeatureNotImplemented in 0.13).
         """
         if encrypt:
-            return await self.sealed.enable(keys, lasting=lasting)
-        return await self.plain.set_auto(True, lasting=lasting)
+            return await self.sealed.enable(keys, lasting=lasting, force=force)
+        return await self.plain.set_auto(True, lasting=lasting, force=force)
 
     async def save(
         self,

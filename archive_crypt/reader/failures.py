@@ -35,7 +35,9 @@ def failure(error: BaseException | None) -> Failure | None:
     """What ends the command if this does; None: a fault of this program."""
     if isinstance(error, Failure):
         return error
-    if isinstance(error, NotWanted | CannotAsk):
+    if isinstance(error, NotWanted):
+        return Problem(f"{error} See archive-reader prefs, and --force.")
+    if isinstance(error, CannotAsk):
         return Problem(str(error))
     if isinstance(error, NoAnswer):
         return NoConnection(str(error))

@@ -38,11 +38,13 @@ class Summary:
 @dataclass(frozen=True, slots=True)
 class How:
     """`keys`: what is saved is sealed for these; None: it is saved in clear. `subjects`: those go with
-    what is sealed, for the server to read. `book` opens what is there already."""
+    what is sealed, for the server to read. `book` opens what is there already. `force`: against the
+    user's preferences, too."""
 
     keys: Sequence[PublicKey] | None
     subjects: bool
     book: Book
+    force: bool = False
 
 
 def read(path: Path, owner: str, book: Book) -> Iterator[Transcript]:
@@ -114,7 +116,7 @@ async def _save(archive: Archive, transcript: Transcript, how: How, report: Repo
         left,
         how.keys,
         confirm=lambda _: how.subjects,
-        **first | uploads.How(since=items[known - 1].at if known else None),
+        **first | uploads.How(since=items[known - 1].at if known else None, force=how.force),
     )
     if saved.left_out:
         report(told, f"{len(saved.left_out)} message(s) say nothing, or were not to be stored: left out.")

@@ -148,6 +148,13 @@ def add_keys(command: argparse.ArgumentParser, what: str) -> None:
     add_passphrase(command)
 
 
+def add_force(command: argparse.ArgumentParser) -> None:
+    """Against the user's own preferences."""
+    command.add_argument(
+        "--force", action="store_true", help="do it though your preferences on the server are against it"
+    )
+
+
 def add_passphrase(command: argparse.ArgumentParser) -> None:
     """Where the passphrase is from."""
     command.add_argument(

@@ -229,7 +229,8 @@ async def test_a_subject(served, reader, exported, laptop):
 @ensureDeferred
 @pytest.mark.clause("0136-pref-reqs-04")
 async def test_preferences_are_obeyed(served, reader, exported, laptop):
-    """Of whom the user wants nothing saved, nothing is; the others are. Where he forbids uploads, nothing is."""
+    """Of whom the user wants nothing saved, nothing is; the others are. Where he forbids uploads, nothing is,
+    unless he says that he means it."""
     (file,) = await exported("jsonl")
     await reader("prefs", "contact", ROMEO, NURSE, "--save", SaveMode.FALSE.value, at=served)
     done = await reader("save", ROMEO, file, *laptop, at=served)
@@ -241,6 +242,9 @@ async def test_preferences_are_obeyed(served, reader, exported, laptop):
     done = await reader("save", ROMEO, file, *laptop, at=served)
     assert done.code == 4
     assert (await reader("list", ROMEO, at=served)).out == ""
+    assert (await reader("save", ROMEO, file, *laptop, "--force", at=served)).code == 0
+    read = await reader("read", ROMEO, *laptop, "--json", at=served)
+    assert texts(read) == ["one", "two", "three"]
 
 
 @ensureDeferred

@@ -85,3 +85,15 @@ async def test_disable_where_archiving_is_compulsory(serve, reader):
     done = await reader("disable", ROMEO, at=serve(automatic=Automatic.REQUIRED_BODY))
     assert (done.code, done.out) == (3, "")
     assert "Its operator decided that" in done.err
+
+
+@ensureDeferred
+async def test_enable_what_is_forbidden(served, reader, key_files):
+    """Who prefers that the server archives nothing has to say that he means it."""
+    await reader("prefs", "methods", ROMEO, "--auto", "forbid", at=served)
+    done = await reader("enable", ROMEO, "--key", key_files["laptop"], at=served)
+    assert (done.code, done.out) == (1, "")
+    assert "Your preferences forbid automatic archiving" in done.err
+    assert not (await status(reader, served))["preferences"]["auto"]["save"]
+    await reader("enable", ROMEO, "--key", key_files["laptop"], "--force", at=served)
+    assert (await status(reader, served))["preferences"]["auto"]["save"]

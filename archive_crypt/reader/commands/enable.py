@@ -31,6 +31,7 @@ _ADVICE = "Give a key it can use: archive-reader keygen makes one, --key FILE na
 def _arguments(command: argparse.ArgumentParser) -> None:
     usage.add_account(command)
     usage.add_keys(command, "encrypt for this key; may be given again")
+    usage.add_force(command)
     command.add_argument("--plain", action="store_true", help="archive in clear, for the server to read")
     command.add_argument(
         "--scope",
@@ -52,7 +53,7 @@ def _begin(options: argparse.Namespace) -> Doing:
             archive = Archive(connection)
             keys = [key for _, key in public]
             try:
-                lasts = await archive.set_auto(keys, encrypt=bool(keys), lasting=lasting)
+                lasts = await archive.set_auto(keys, encrypt=bool(keys), lasting=lasting, force=options.force)
             except (NotAcceptable, FeatureNotImplemented) as error:
                 raise failures.refusal(error, _ADVICE if keys else "") from None
         _tell(given.display(options), options.jid, public, lasts)

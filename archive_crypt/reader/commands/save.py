@@ -33,6 +33,7 @@ def _arguments(command: argparse.ArgumentParser) -> None:
     usage.add_account(command)
     command.add_argument("file", type=Path, nargs="+", metavar="FILE", help="of conversations")
     usage.add_keys(command, "seal for this key; may be given again")
+    usage.add_force(command)
     command.add_argument("--plain", action="store_true", help="upload in clear, for the server to read")
     command.add_argument(
         "--subjects", action="store_true", help="send subjects along, though the server can read them"
@@ -53,7 +54,7 @@ def _begin(options: argparse.Namespace) -> Doing:
             for path in options.file
             for transcript in importing.read(path, options.jid, book.blank())
         )
-        how = importing.How(public, options.subjects, book)
+        how = importing.How(public, options.subjects, book, options.force)
         with progress("saving") as tell:
             async with connection:
                 done = await importing.save(
