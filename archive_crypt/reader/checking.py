@@ -96,7 +96,7 @@ def judge(expected: Expectation, key_name: str | None, bound: Bound) -> tuple[Ve
         verdict = Verdict((*findings, Finding.OUT_OF_PLACE))
         return verdict, expected._replace(key=bound.key_name, past=past)
     missing = max(0, bound.number - expected.number - expected.slack)
-    then = expected._replace(number=bound.number + 1, slack=0, key=bound.key_name, past=past)
+    then = Expectation(expected.with_, expected.start, bound.number + 1, 0, bound.key_name, past)
     return Verdict(findings, missing), then
 
 

@@ -34,10 +34,13 @@ class Clock:
         """When this, the next item, was said; None: it does not tell, or no calendar has that day."""
         if item.kind == "note" or item.secs is None:  # a note does not move the clock either
             return _known(item.at)
+        if item.bound is not None and item.at is not None and times.EARLIEST <= item.at <= times.LATEST:
+            self._base, self._turned = item.at, False  # as is most that servers of ours seal
+            return item.at
         base = self._start if self._turned or self._from_start else self._base
         counted = _known(base + item.secs * SECOND)
         told = _known(item.at)
-        if told is not None and (self._turned or item.bound is not None):
+        if told is not None and self._turned:
             self._base = told  # its secs count from the start, and are whole: this is better
         elif counted is not None:
             self._base = counted

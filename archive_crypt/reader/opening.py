@@ -153,11 +153,12 @@ class Book:
             yield self._entry(False, item, Verdict(findings))
 
     def _sealed(self, data: ReadData | None, found: list[ReadItem] | Finding) -> Iterator[Entry]:
-        if data is None or isinstance(found, Finding) or not any(item.bound for item in found):
-            self._expected = self._expected.skip()
         if data is None or isinstance(found, Finding):
+            self._expected = self._expected.skip()
             yield self._unread(True, found if isinstance(found, Finding) else Finding.CANNOT_OPEN)
             return
+        if all(item.bound is None for item in found):
+            self._expected = self._expected.skip()
         for item in found:
             yield self._entry(True, item, self._judged(data, item))
 
