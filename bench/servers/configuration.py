@@ -1,14 +1,12 @@
-"""The servers' configuration: that of tests/servers, without the archive of their own that it has for tests.
+"""The servers' configuration: that of tests/servers, which has no archive of their own.
 
 Each function gives what is to be in the place of the operators' file in contrib/, `operators`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bench.servers.database import Database
-from tests.servers.kit import COMPONENT, DOMAINS, Edit, Ejabberd, Prosody, Server, Target
+from tests.servers.kit import COMPONENT, DOMAINS
 
 #: The kit waits for the component's port, and puts the secret in: so it stays, with nobody behind it.
 _PROSODY = f"""
@@ -25,9 +23,9 @@ sql = {{
 }}
 default_archive_policy = true
 max_archive_query_results = 100 -- default 50
-"""
-_PROSODY_NO_MAM = """
-modules_disabled = { "s2s", "mam" }
+
+VirtualHost "{domain}"
+	modules_enabled = {{ "mam" }}
 """
 
 _EJABBERD_MAM = """
@@ -46,27 +44,9 @@ append_host_config:
 """
 
 
-class _Ejabberd(Ejabberd):
-    def _main_file(self) -> dict:
-        main = super()._main_file()
-        del main["modules"]["mod_mam"]
-        return main
-
-
-def start(target: Target, folder: Path, edit: Edit) -> Server:
-    """As `kit.start_server` does, with no archive but what `edit` makes of the operators' file."""
-    kinds = {"ejabberd": _Ejabberd, "prosody": Prosody}
-    return kinds[target.name](target, folder, edit)
-
-
-def beside(make: str, operators: str) -> str:
-    """As operators have it."""
-    return operators if make == "ejabberd" else _PROSODY_NO_MAM + operators
-
-
 def alone(make: str, operators: str) -> str:
     """No archive."""
-    return _without(operators) if make == "ejabberd" else _PROSODY_NO_MAM + _PROSODY
+    return _without(operators) if make == "ejabberd" else _PROSODY
 
 
 def with_mam(make: str, operators: str, database: Database, name: str) -> str:

@@ -18,7 +18,7 @@ from bench.servers.client import Stream
 from bench.servers.database import Database, Probe
 from tests.kit import key_info
 from tests.servers.archive import written
-from tests.servers.kit import DOMAINS, Process, Target
+from tests.servers.kit import DOMAINS, Process, Target, start_server
 from tests.servers.targets import PROJECT
 
 #: The first talks to the second, the third to the fourth.
@@ -58,7 +58,7 @@ class System:
         self.dsn = database.fresh(_DATABASE)
         self._probe = Probe(self.dsn)
         self.prepare()
-        self.server = configuration.start(target, folder, self.edit)
+        self.server = start_server(target, folder, self.edit)
         for jid in USERS:
             self.server.register(jid)
 
@@ -138,7 +138,7 @@ class Archive(System):
         migrate(self.dsn)
 
     def edit(self, operators: str) -> str:
-        return configuration.beside(self.target.name, operators)
+        return operators
 
     def streams(self) -> list[Stream]:
         self._file = written(self.server, self.dsn, self.folder)
