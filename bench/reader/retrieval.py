@@ -80,10 +80,10 @@ async def _read(bed: Bed, archive: Archive, chosen: Sequence[Listed], listing: f
 
 def open_again(bed: Bed, pages: Sequence[ChatPage]) -> tuple[float, float]:
     """Items that the opener does by itself, a second and a second of its thread's CPU. Each collection's
-    first page is prepared while the one before it is read, as when they come from a server."""
+    first page is prepared while the two before it are read, as when they come from a server."""
     book = Book([bed.key])
     began = [number for number, page in enumerate(pages) if not page.index]
-    ahead = {before: pages[after] for before, after in zip(began, began[1:], strict=False)}
+    ahead = {before: pages[after] for before, after in zip(began, began[2:], strict=False)}
     count, begun, cpu = 0, time.perf_counter(), time.thread_time()
     for number, page in enumerate(pages):
         if not page.index:
