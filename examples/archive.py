@@ -32,7 +32,9 @@ async def main(jid, password, contact, key_file, host=None, port=5222, certifica
         book.begin(collection)
         async for page in client.plugin["xep_0241"].pages(collection, book):
             for entry in book.read(page):
-                print(collection.told, entry.item.kind, *(text for _, text in entry.item.bodies))
+                item = entry.item  # None: it cannot be read, and entry.findings say why
+                said = [item.kind, *(text for _, text in item.bodies)] if item else entry.findings
+                print(collection.told, *said)
     await client.disconnect()
 
 
