@@ -94,7 +94,7 @@ def _all(owner: str, nodes: Mapping[str, Sequence[etree._Element]], *, openpgp: 
 def _payloads(elements: Sequence[etree._Element]) -> Iterator[etree._Element]:
     """What is in the items; nothing deeper, where it could be of somebody else (``<pubkeys jid=''/>``)."""
     for element in elements:
-        if isinstance(element.tag, str) and etree.QName(element).localname == "item":
+        if isinstance(element.tag, str) and element.tag.rpartition("}")[2] == "item":
             yield from element
         else:
             yield element
