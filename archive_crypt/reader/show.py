@@ -57,6 +57,11 @@ def local(moment: Micros) -> datetime:
         return whole
 
 
+def day_of(moment: Micros) -> str:
+    """Its day in the local zone, with the day of the week."""
+    return f"{local(moment):%A} {local(moment).date().isoformat()}"
+
+
 def stamp(moment: Micros) -> str:
     """A time as --start takes it, exactly."""
     spec = "microseconds" if moment % 1000 else "milliseconds" if moment % SECOND else "seconds"
@@ -135,7 +140,7 @@ class Terminal:
         self._print(f"! {where}: listed, but not there: renamed just now, or withheld", "bold red")
 
     def _print_day(self, entry: Entry) -> None:
-        day = self._day if entry.at is None else f"{local(entry.at):%A} {local(entry.at).date().isoformat()}"
+        day = self._day if entry.at is None else day_of(entry.at)
         if day != self._day:
             self._print(f"-- {day} --", "dim")
             self._day = day

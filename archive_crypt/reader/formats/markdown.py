@@ -16,7 +16,7 @@ from archive_crypt.reader.formats.transcript import (
 )
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.protocol import Listed
-from archive_crypt.reader.show import clean, local
+from archive_crypt.reader.show import clean, day_of, local
 
 #: What has a meaning wherever it stands: of CommonMark, of GitHub's tables, and of mathematics.
 _MARKUP = re.compile(r"[\\`*_\[\]<>&~|$]")
@@ -76,7 +76,7 @@ class Writer:
         pass
 
     def _begin_day(self, entry: Entry) -> None:
-        day = self._day if entry.at is None else f"{local(entry.at):%A} {local(entry.at).date().isoformat()}"
+        day = self._day if entry.at is None else day_of(entry.at)
         if day != self._day:
             self._day = day
             self._say(f"### {day}")

@@ -24,7 +24,7 @@ from archive_crypt.reader.formats.transcript import (
 )
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.protocol import Listed
-from archive_crypt.reader.show import clean, local
+from archive_crypt.reader.show import clean, day_of, local
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --mine: #2a6fdb1c; --warn: #c62828; }
@@ -140,7 +140,7 @@ class Writer:
                 self._say(f'<p class="finding">{_text(finding.text)}</p>')
 
     def _begin_day(self, entry: Entry) -> None:
-        day = self._day if entry.at is None else f"{local(entry.at):%A} {local(entry.at).date().isoformat()}"
+        day = self._day if entry.at is None else day_of(entry.at)
         if day != self._day:
             self._day = day
             self._say(f"<h3>{_text(day)}</h3>\n")
