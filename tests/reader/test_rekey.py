@@ -200,7 +200,8 @@ async def test_two_data_keys_of_one_name(served, login, replaced, readable):
 async def test_two_names_of_one_data_key(served, login, replaced, readable):
     """Where one data key bears two names, and one CipherValue holds it under both, both are replaced."""
     client, first = await login(served), key()
-    second = first.replace(NAME, "usr-two").replace("k1", "k2")
+    second = first.replace(f">{NAME}<", ">usr-two<").replace("'k1'", "'k2'")
+    assert second.count("usr-two") == second.count("'k2'") == 1  # and its CipherValue is the same
     await upload(client, JULIET, data("one"), data("two", name="usr-two"), first, second)
     outcome, _ = await replaced()
     assert (outcome.replaced, outcome.empty) == (1, True)
