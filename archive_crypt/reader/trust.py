@@ -1,5 +1,8 @@
 """The trust file: the public keys that the user confirmed to be his own, by their fingerprints. Nothing
 is wrapped for any other (XEP-0241 2): that a key is published under his name does not make it his.
+
+Beside them it keeps by which other names keys were ever seen published, confirmed or not: EncryptedKeys
+call them so for good, and when they are published no more nobody else can tell.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,14 @@ _VERSION = 1
 _DIGEST = 32  # octets of SHA-256
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What is in the file, by fingerprint."""
+
+    confirmed: Mapping[str, datetime]
+    names: Mapping[str, tuple[str, ...]]
+
+
 def default_path() -> Path:
     """Where the trust file is."""
     return files.folder() / "trust.json"
@@ -30,11 +42,40 @@ def load(path: Path) -> Mapping[str, datetime]:
 
     :raises Problem: it cannot be read, or others could have written it: then none can be trusted.
     """
+    return _load(path).confirmed
+
+
+def names(path: Path) -> Mapping[str, tuple[str, ...]]:
+    """By which names keys were seen published, besides their fingerprint.
+
+    :raises Problem: as in `load`.
+    """
+    return _load(path).names
+
+
+def remember(path: Path, called: Iterable[tuple[str, str]]) -> None:
+    """Keep that these keys, by their fingerprints, were published by these names.
+
+    :raises Problem: one is no fingerprint, or the file cannot be read or written.
+    """
+    wanted = [(checked(one), name) for one, name in called if one != name]
+    known = names(path)
+    if all(name in known.get(one, ()) for one, name in wanted):  # as a rule: nothing is written, nor locked
+        return
+    with files.locked(path):
+        content = _load(path)
+        more = dict(content.names)
+        for one, name in wanted:
+            more[one] = tuple(dict.fromkeys((*more.get(one, ()), name)))
+        _write(path, replace(content, names=more))
+
+
+def _load(path: Path) -> _Content:
     try:
         others_write = path.stat().st_mode & 0o022
         content = path.read_bytes()
     except FileNotFoundError:
-        return {}
+        return _Content({}, {})
     except OSError as error:
         raise Problem(f"{path}: {error.strerror}") from None
     if others_write:
@@ -54,24 +95,26 @@ def confirm(path: Path, fingerprints: Iterable[str]) -> list[str]:
     """
     wanted = [checked(one) for one in fingerprints]
     with files.locked(path):
-        known = dict(load(path))
+        content = _load(path)
+        known = dict(content.confirmed)
         new = [one for one in dict.fromkeys(wanted) if one not in known]
         if new:
-            _write(path, known | dict.fromkeys(new, datetime.now(UTC)))
+            _write(path, replace(content, confirmed=known | dict.fromkeys(new, datetime.now(UTC))))
     return new
 
 
 def withdraw(path: Path, fingerprints: Iterable[str]) -> list[str]:
-    """Nothing is wrapped for these keys any more; those of them that were confirmed.
+    """Nothing is wrapped for these keys any more; those of them that were confirmed. Their names stay.
 
     :raises Problem: one is no fingerprint, or the file cannot be read or written.
     """
     wanted = [checked(one) for one in fingerprints]
     with files.locked(path):
-        known = dict(load(path))
+        content = _load(path)
+        known = dict(content.confirmed)
         gone = [one for one in dict.fromkeys(wanted) if known.pop(one, None)]
         if gone:
-            _write(path, known)
+            _write(path, replace(content, confirmed=known))
     return gone
 
 
@@ -97,19 +140,27 @@ def checked(text: str) -> str:
     return text
 
 
-def _read(content: Any) -> dict[str, datetime]:
+def _read(content: Any) -> _Content:
     if content["version"] != _VERSION:
         raise ValueError("of another version")
-    found = {}
-    for name, facts in content["confirmed"].items():
-        try:
-            found[checked(name)] = datetime.fromisoformat(facts["at"])
-        except Problem:
-            raise ValueError("no fingerprint") from None
-    return found
+    confirmed, called = {}, {}
+    try:
+        for one, facts in content["confirmed"].items():
+            confirmed[checked(one)] = datetime.fromisoformat(facts["at"])
+        for one, found in content.get("names", {}).items():
+            called[checked(one)] = _names(found)
+    except Problem:
+        raise ValueError("no fingerprint") from None
+    return _Content(confirmed, called)
 
 
-def _write(path: Path, confirmed: Mapping[str, datetime]) -> None:
-    facts = {name: {"at": at.isoformat(timespec="seconds")} for name, at in confirmed.items()}
-    text = json.dumps({"version": _VERSION, "confirmed": facts}, indent=2)
-    files.replace(path, f"{text}\n".encode())
+def _names(found: Any) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(name, str) and name for name in found):
+        raise ValueError("no names")
+    return tuple(found)
+
+
+def _write(path: Path, content: _Content) -> None:
+    confirmed = {one: {"at": at.isoformat(timespec="seconds")} for one, at in content.confirmed.items()}
+    whole = {"version": _VERSION, "confirmed": confirmed, "names": content.names}
+    files.replace(path, f"{json.dumps(whole, indent=2)}\n".encode())

@@ -48,6 +48,36 @@ def test_confirmed_and_withdrawn(path):
     assert trust.load(path) == {TWO: before[TWO]}
 
 
+def test_names_are_kept(path):
+    """By which names a key was published is known for good: each once, whether the key is confirmed, was, or
+    never was. That makes none trusted."""
+    trust.remember(path, [(ONE, "mine"), (ONE, ONE), (TWO, "his")])
+    assert trust.load(path) == {}
+    trust.confirm(path, [ONE])
+    trust.remember(path, [(ONE, "again"), (ONE, "mine")])
+    trust.withdraw(path, [ONE])
+    assert trust.names(path) == {ONE: ("mine", "again"), TWO: ("his",)}
+    assert trust.load(path) == {}
+
+
+def test_what_is_known_is_not_written(path):
+    """Where there is no new name, no file is made or touched."""
+    trust.remember(path, [(ONE, ONE)])
+    assert not path.parent.exists()
+    trust.remember(path, [(ONE, "mine")])
+    before = path.stat().st_mtime_ns
+    trust.remember(path, [(ONE, "mine")])
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_file_without_names(path):
+    """A file of before there were names in it is read, and may get some."""
+    path.parent.mkdir()
+    files.replace(path, f'{{"version": 1, "confirmed": {{"{ONE}": {{"at": "2026-11-21"}}}}}}'.encode())
+    trust.remember(path, [(ONE, "mine")])
+    assert (list(trust.load(path)), trust.names(path)) == ([ONE], {ONE: ("mine",)})
+
+
 def test_for_its_owner_only(path):
     """The file and its folder are for its owner's eyes, whatever the umask."""
     old = os.umask(0)
@@ -67,6 +97,7 @@ def test_written_by_others_it_tells_nothing(path, mode):
     for ask in (
         trust.load,
         lambda path: trust.confirm(path, [TWO]),
+        lambda path: trust.remember(path, [(ONE, "mine")]),
         lambda path: trust.withdraw(path, [ONE]),
     ):
         with pytest.raises(Problem, match="can be changed by others.*chmod 600"):
@@ -91,6 +122,11 @@ def test_written_by_others_it_tells_nothing(path, mode):
         f'{{"version": 1, "confirmed": {{"{ONE}": {{}}}}}}',
         f'{{"version": 1, "confirmed": {{"{ONE}": {{"at": 1}}}}}}',
         f'{{"version": 1, "confirmed": {{"{ONE}": 7}}}}',
+        f'{{"version": 1, "confirmed": {{}}, "names": {{"{ONE}": "mine"}}}}',
+        f'{{"version": 1, "confirmed": {{}}, "names": {{"{ONE}": [7]}}}}',
+        f'{{"version": 1, "confirmed": {{}}, "names": {{"{ONE}": [""]}}}}',
+        '{"version": 1, "confirmed": {}, "names": {"x": ["mine"]}}',
+        '{"version": 1, "confirmed": {}, "names": []}',
         "[" * 100_000,
     ],
 )
@@ -99,7 +135,12 @@ def test_damaged_it_tells_nothing(path, content):
     path.parent.mkdir()
     path.write_text(content)
     path.chmod(0o600)
-    for ask in (trust.load, lambda path: trust.confirm(path, [ONE])):
+    for ask in (
+        trust.load,
+        trust.names,
+        lambda path: trust.confirm(path, [ONE]),
+        lambda path: trust.remember(path, [(ONE, "mine")]),
+    ):
         with pytest.raises(Problem, match="damaged"):
             ask(path)
     assert path.read_text() == content
