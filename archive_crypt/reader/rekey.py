@@ -15,7 +15,7 @@ from lxml import etree
 
 from archive_crypt.model import Micros, PageRequest
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.errors import Conflict, NotFound, Refused
+from archive_crypt.reader.errors import CannotAsk, Conflict, NotFound, Refused
 from archive_crypt.reader.protocol import ChatPage, Listed
 from archive_crypt.reader.rewrapping import DataKey, Evidence, Holder, Why, held, plan, which, wrap
 from archive_crypt.reader.xep_0136.paging import Paging
@@ -67,11 +67,15 @@ class Rekey:
     """From the key `old` to `new`."""
 
     def __init__(self, archive: Archive, old: Holder, new: Holder, progress: Progress) -> None:
-        """:raises UnusableKey: the new key is not fit for use."""
+        """:raises UnusableKey: the new key is not fit for use.
+        :raises CannotAsk: EncryptedKeys for both would have one name, by which they are deleted.
+        """
         self._archive = archive
         self._old = old
         self._new = new
         self._public = new.private.public()
+        if self._public.name in old.names:
+            raise CannotAsk("The old key was published by the new one's name: make another new one.")
         self._progress = progress
         self._replaced = 0
         self._left: list[Left] = []

@@ -18,6 +18,7 @@ from archive_crypt.model import SECOND, EncryptedKey, SealedItem, UploadedKey
 from archive_crypt.reader import rekey
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.connection import Account, Connection
+from archive_crypt.reader.errors import CannotAsk
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.rekey import Rekey
@@ -166,6 +167,16 @@ async def test_by_every_name(served, login, replaced, readable):
     outcome, _ = await replaced(names=(OLD, "julietRSAkey1hash"))
     assert (outcome.replaced, outcome.empty) == (1, True)
     assert await readable(PHONE) == ["But soft"]
+
+
+@ensureDeferred
+async def test_by_the_new_keys_name(served, login, replaced):
+    """Where the old key may be called as the new one is, nothing is begun: what is deleted by that name would
+    be what was just added."""
+    await upload(await login(served), JULIET, data(), key(recipient=NEW))
+    with pytest.raises(CannotAsk, match="make another"):
+        await replaced(names=(OLD, NEW))
+    assert wrapped_for(served, NEW) == [1]
 
 
 @ensureDeferred
