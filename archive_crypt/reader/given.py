@@ -18,6 +18,7 @@ from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.openpgp import Keyring
 from archive_crypt.reader.protocol import Listed
+from archive_crypt.reader.publishing import Publisher
 from archive_crypt.reader.show import Lines, Terminal, note
 
 T = TypeVar("T")
@@ -43,6 +44,17 @@ def connection(options: argparse.Namespace) -> Connection:
     account = Account(options.jid, options.host, options.port, options.ca)
     source = Source(options.password_file, PASSWORD, "--password-file")
     return Connection(account, source.get(f"Password of {account.bare}", entry=account.bare))
+
+
+def publisher(connection: Connection) -> Publisher:
+    """The nodes of the user who is logged in. By which names keys are published there is kept in the trust
+    file: fetching them raises Problem where that cannot be.
+    """
+    path = trust.default_path()
+    return Publisher(
+        connection.client,
+        lambda items: trust.remember(path, [(item.fingerprint, item.key.name) for item in items]),
+    )
 
 
 def display(options: argparse.Namespace, owner: str | None = None) -> Terminal | Lines:

@@ -15,10 +15,12 @@ from archive_crypt.reader.publishing import Item
 
 @dataclass
 class Known:
-    """A key: its files, when it was confirmed (None: it is not), where it is published, and in how many
-    collections there are EncryptedKeys for it (None: that was not asked, or is not told)."""
+    """A key: by which other names it was ever seen published, its files, when it was confirmed (None: it is
+    not), where it is published now, and in how many collections there are EncryptedKeys for it (None:
+    that was not asked, or is not told)."""
 
     fingerprint: str
+    called: tuple[str, ...] = ()
     files: list[Path] = field(default_factory=list)
     confirmed: datetime | None = None
     published: list[Item] = field(default_factory=list)
@@ -27,7 +29,8 @@ class Known:
     @property
     def names(self) -> tuple[str, ...]:
         """What EncryptedKeys may call it."""
-        return tuple(dict.fromkeys((self.fingerprint, *(item.key.name for item in self.published))))
+        published = (item.key.name for item in self.published)
+        return tuple(dict.fromkeys((self.fingerprint, *self.called, *published)))
 
     @property
     def suspicious(self) -> bool:
@@ -49,14 +52,19 @@ def own_files() -> tuple[dict[str, list[Path]], list[Problem]]:
 
 
 def gather(
-    own: Mapping[str, list[Path]], confirmed: Mapping[str, datetime], published: Iterable[Item]
+    own: Mapping[str, list[Path]],
+    confirmed: Mapping[str, datetime],
+    names: Mapping[str, tuple[str, ...]],
+    published: Iterable[Item],
 ) -> list[Known]:
-    """All keys that any of these knows: the user's files first, then what is confirmed, then the rest."""
+    """All keys that any of these knows: the user's files first, then what is confirmed, then the rest.
+    `names`: by which other names keys were ever seen published."""
     items = list(published)
     fingerprints = dict.fromkeys((*own, *confirmed, *(item.fingerprint for item in items)))
     return [
         Known(
             fingerprint,
+            names.get(fingerprint, ()),
             own.get(fingerprint, []),
             confirmed.get(fingerprint),
             [item for item in items if item.fingerprint == fingerprint],

@@ -8,7 +8,7 @@ see `trust`. What requests can raise is in `archive_crypt.reader.errors`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -81,12 +81,18 @@ class Item:
         return begun and not self.revoked and (self.end is None or now < self.end)
 
 
-class Publisher:
-    """The nodes of the user who is logged in."""
+#: Told what is published.
+Seen = Callable[[Sequence[Item]], None]
 
-    def __init__(self, client: ClientXMPP) -> None:
+
+class Publisher:
+    """The nodes of the user who is logged in. `seen` is told what is there whenever that was fetched, before
+    anything is done about it: what is retracted tells its name to nobody any more."""
+
+    def __init__(self, client: ClientXMPP, seen: Seen = lambda items: None) -> None:
         client.register_plugin("xep_0060")
         self._client = client
+        self._seen = seen
 
     async def fetch(self) -> list[Item]:
         """All that can be used as keys, in the order in which a server takes them.
@@ -100,6 +106,7 @@ class Publisher:
                 item = _read(self._client.boundjid.bare, node, element, revocations)
                 if item is not None:
                     found.append(item)
+        self._seen(found)
         return found
 
     async def publish(self, key: PublicKey) -> bool:

@@ -75,7 +75,7 @@ class Rekey:
         self._new = new
         self._public = new.private.public()
         if self._public.name in old.names:
-            raise CannotAsk("The old key was published by the new one's name: make another new one.")
+            raise CannotAsk("The old key is called as the new one is: make another new key.")
         self._progress = progress
         self._replaced = 0
         self._left: list[Left] = []

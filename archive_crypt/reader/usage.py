@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lxml import etree
+
 from archive_crypt import __version__
 from archive_crypt.core import jids
 from archive_crypt.model import Micros
@@ -216,6 +218,21 @@ def address(text: str) -> str:
     if jids.read(text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no JID such as juliet@example.org or example.org")
     return text
+
+
+def key_name(text: str) -> str:
+    """What EncryptedKeys may call a public key.
+
+    :raises argparse.ArgumentTypeError: nothing that XML can hold.
+    """
+    name = text.strip(" \t\r\n")  # which XML takes for nothing
+    try:
+        etree.Element("KeyName").text = name
+    except ValueError:
+        name = ""
+    if not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a key")
+    return name
 
 
 def port(text: str) -> int:

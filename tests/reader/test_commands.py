@@ -443,6 +443,9 @@ async def test_the_database_is_away(served, reader):
         ["keygen", "--bits", "many"],
         ["list", "romeo@x", "--with", "notjid@@@"],
         ["read", "romeo@x", "--with", ""],
+        ["rekey", "romeo@x", "--old-name", " "],
+        ["rekey", "romeo@x", "--old-name", "\x01"],
+        ["rekey", "romeo@x", "--old-name", "\udc80"],
     ],
 )
 @ensureDeferred

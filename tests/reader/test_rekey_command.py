@@ -4,12 +4,14 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.words.protocols.jabber.error import StanzaError
 
+from archive_crypt.core.published import NODES
 from archive_crypt.hosts.pep import Pep
 from archive_crypt.reader import cli, trust
 from archive_crypt.reader.publishing import Publisher
-from tests.kit import LAPTOP, MORNING, PHONE
+from tests.kit import LAPTOP, MORNING, PHONE, key_info
 from tests.reader.conftest import DOMAIN, awaited
 from tests.reader.test_given import put
+from tests.reader.test_publishing import put as put_item
 from tests.reader.test_rekey import NEW, OLD, data, key, upload, wrapped_for
 
 ROMEO, JULIET = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}"
@@ -38,7 +40,14 @@ async def test_from_old_to_new(served, reader, login, talk, given):
     done = await reader("rekey", ROMEO, *given, "--retire", "--json", at=served)
     (told,) = done.lines
     assert (done.code, done.err) == (0, "")
-    assert told == {"replaced": 2, "left": 0, "empty": True, "retired": True, "published": False}
+    assert told == {
+        "replaced": 2,
+        "left": 0,
+        "empty": True,
+        "retired": True,
+        "published": False,
+        "names": [OLD],
+    }
     assert await published(client) == [NEW]
     assert list(trust.load(trust.default_path())) == [NEW]
     await talk("Deny thy father")
@@ -73,7 +82,14 @@ async def test_what_is_left_is_told(served, reader, login, given):
     left, told = done.lines
     assert done.code == 4
     assert (left["with"], left["start"], left["reason"]) == (JULIET, "2026-11-21T10:00:00Z", "opens-nothing")
-    assert told == {"replaced": 1, "left": 1, "empty": False, "retired": False, "published": True}
+    assert told == {
+        "replaced": 1,
+        "left": 1,
+        "empty": False,
+        "retired": False,
+        "published": True,
+        "names": [OLD],
+    }
     assert await published(client) == [OLD, NEW]
     shown = await reader("rekey", ROMEO, *given, at=served)
     assert (
@@ -81,6 +97,75 @@ async def test_what_is_left_is_told(served, reader, login, given):
         in shown.out
     )
     assert "1 collection(s) still have the old key: see above. Keep it." in shown.out
+
+
+# By which names the old key is called.
+
+
+@pytest.fixture
+def called_mine(served, login, talk):
+    """A function: the old key is published by a name of its own, and the server encrypted for it; the client."""
+
+    async def start():
+        client = await login(served)
+        await put_item(client, NODES[1], key_info(LAPTOP, "my-own"))
+        await awaited(client.plugin["xep_0241"].enable(lasting=True))
+        await talk("O Romeo")
+        assert wrapped_for(served, "my-own") == [1]
+        return client
+
+    return start
+
+
+@ensureDeferred
+async def test_retired_before(served, reader, called_mine, given):
+    """What was published by another name, and was retired since, is looked for by that name all the same."""
+    await called_mine()
+    await reader("keys", "retire", ROMEO, OLD, at=served)
+    done = await reader("rekey", ROMEO, *given, "--json", at=served)
+    (told,) = done.lines
+    assert (done.code, told["replaced"], told["names"]) == (0, 1, [OLD, "my-own"])
+    assert wrapped_for(served, "my-own") == [0]
+
+
+@ensureDeferred
+async def test_seen_once(served, reader, called_mine, given):
+    """It is enough that a name was ever seen, before the key was confirmed and before another device retired it."""
+    client = await called_mine()
+    trust.withdraw(trust.default_path(), [OLD])
+    await reader("keys", "list", ROMEO, at=served)
+    await reader("keys", "confirm", OLD)
+    await awaited(Publisher(client).retract(OLD))
+    listed = await reader("keys", "list", ROMEO, "--json", at=served)
+    assert [line["collections"] for line in listed.lines if line["fingerprint"] == OLD] == [1]
+    assert (await reader("rekey", ROMEO, *given, "--json", at=served)).lines[0]["replaced"] == 1
+
+
+@ensureDeferred
+async def test_a_name_that_is_told(served, reader, login, given):
+    """A name that this computer never saw may be told; without it, it is said what was looked for."""
+    await upload(await login(served), JULIET, data(), key(recipient="my-own"))
+    done = await reader("rekey", ROMEO, *given, at=served)
+    assert f"by these names; if it was ever published by another: --old-name\n    {OLD}\n" in done.out
+    names = ("--old-name", " my-own", "--old-name", "his")
+    done = await reader("rekey", ROMEO, *given, *names, "--json", at=served)
+    assert (done.lines[0]["replaced"], done.lines[0]["names"]) == (1, [OLD, "my-own", "his"])
+    assert wrapped_for(served, "my-own") == [0]
+
+
+@ensureDeferred
+async def test_by_the_new_keys_name(served, reader, login, given):
+    """Whoever publishes the old key by the new one's name cannot have the new one's EncryptedKeys deleted."""
+    await put_item(await login(served), NODES[1], key_info(LAPTOP, NEW))
+    await served.record("But soft")
+    done = await reader("rekey", ROMEO, *given, at=served)
+    assert (done.code, done.out) == (1, "")
+    assert "The old key is called as the new one is: make another new key." in done.err
+    assert "to go on" not in done.err
+    assert wrapped_for(served, OLD) == [1]
+
+
+# What else may be.
 
 
 @ensureDeferred

@@ -57,8 +57,8 @@ examples:
   archive-reader keys retire romeo@example.org 6Lnw7JwaaI0kpb1Q6eWkFTl8mXj1eC6vXcq1SJC8ZGw=
 
 The key is published no more, and confirmed no more. Its file stays: what was encrypted for it opens
-with nothing else, until archive-reader rekey has put another in its place. If it was given to archive-reader
-enable, enable again without it.
+with nothing else, until archive-reader rekey has put another in its place. The names by which it was
+published are kept for that. If it was given to archive-reader enable, enable again without it.
 """
 
 
@@ -69,15 +69,17 @@ def _list_arguments(command: argparse.ArgumentParser) -> None:
 def _begin_list(options: argparse.Namespace) -> Doing:
     connection = given.connection(options) if options.jid else None
     own, problems = inventory.own_files()
-    confirmed = trust.load(trust.default_path())
+    path = trust.default_path()
+    confirmed, names = trust.load(path), trust.names(path)
     display = given.display(options)
 
     async def list_() -> int:
         if connection is None:
-            known = inventory.gather(own, confirmed, ())
+            known = inventory.gather(own, confirmed, names, ())
         else:
             async with connection:
-                known = inventory.gather(own, confirmed, await _published(Publisher(connection.client)))
+                published = await _published(given.publisher(connection))
+                known = inventory.gather(own, confirmed, names, published)
                 archive = Archive(connection)
                 for key in known:
                     with suppress(NotOffered, Refused):
@@ -165,7 +167,7 @@ def _begin_publish(options: argparse.Namespace) -> Doing:
 
     async def publish() -> int:
         async with connection:
-            publisher = Publisher(connection.client)
+            publisher = given.publisher(connection)
             for key in public:
                 new = await publisher.publish(key)
                 again = "" if new else " (it was before)"
@@ -187,7 +189,7 @@ def _begin_retire(options: argparse.Namespace) -> Doing:
 
     async def retire() -> int:
         async with connection:
-            publisher = Publisher(connection.client)
+            publisher = given.publisher(connection)
             gone = await publisher.retract(fingerprint)
             left = [item for item in await publisher.fetch() if item.usable]
         withdrawn = trust.withdraw(trust.default_path(), [fingerprint])

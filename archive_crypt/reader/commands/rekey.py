@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.errors import UnusableKey
 from archive_crypt.reader import given, trust, usage
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.errors import NotOffered, Refused, RequestFailed
+from archive_crypt.reader.errors import CannotAsk, NotOffered, Refused, RequestFailed
 from archive_crypt.reader.failures import DONE, SUSPICIOUS, Problem
 from archive_crypt.reader.progress import progress
 from archive_crypt.reader.publishing import Item, Publisher
@@ -29,6 +30,9 @@ The new key is published first. Then, collection by collection, what the old key
 new one, fetched and opened with it, and only then deleted for the old one. Stopped at any moment,
 it goes on when it is begun again. What has to stay is named, with the reason; the exit code is 4 then.
 
+EncryptedKeys call the old key by its fingerprint, or as it was published. All such names that this computer
+ever saw are looked for, and told in the end; --old-name adds one that only another device saw.
+
 --retire ends the use of the old key when nothing is left for it. Keep its file all the same for as
 long as there are backups. If it was given to archive-reader enable, enable again with the new one.
 """
@@ -39,6 +43,14 @@ def _arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--old", type=Path, required=True, metavar="FILE", help="the private key to replace")
     command.add_argument(
         "--new", type=Path, required=True, metavar="FILE", help="the private key in its place"
+    )
+    command.add_argument(
+        "--old-name",
+        type=usage.key_name,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="EncryptedKeys may call the old key so, too; may be given again",
     )
     usage.add_passphrase(command)
     command.add_argument(
@@ -57,15 +69,16 @@ def _begin(options: argparse.Namespace) -> Doing:
 
     async def rekey() -> int:
         async with connection:
-            publisher, archive = Publisher(connection.client), Archive(connection)
+            publisher, archive = given.publisher(connection), Archive(connection)
             items = await _publish(publisher, new)
-            holders = _holder(old, items), _holder(new, items)
-            outcome = await _replace(archive, *holders)
+            holder = _holder(old, options.old_name)
+            outcome = await _replace(archive, holder, _holder(new))
             retired = options.retire and outcome.empty and await _retire(publisher, old)
             if retired:  # what came until that very moment
-                outcome = _both(outcome, await _replace(archive, *holders))
+                holder = _holder(old, options.old_name)
+                outcome = _both(outcome, await _replace(archive, holder, _holder(new)))
             enabled = await _is_enabled(archive)
-        _tell(display, outcome, retired, enabled, items, old)
+        _tell(display, outcome, retired, enabled, items, holder)
         return DONE if outcome.empty else SUSPICIOUS
 
     return rekey()
@@ -91,15 +104,18 @@ async def _publish(publisher: Publisher, new: PrivateKey) -> list[Item]:
         return []
 
 
-def _holder(key: PrivateKey, items: list[Item]) -> Holder:
-    names = (item.key.name for item in items if item.fingerprint == key.fingerprint)
-    return Holder(key, tuple(dict.fromkeys((key.fingerprint, *names))))
+def _holder(key: PrivateKey, more: Sequence[str] = ()) -> Holder:
+    """Under all names that are known by now: those that were fetched are in the trust file, and `more`."""
+    seen = trust.names(trust.default_path()).get(key.fingerprint, ())
+    return Holder(key, tuple(dict.fromkeys((key.fingerprint, *seen, *more))))
 
 
 async def _replace(archive: Archive, old: Holder, new: Holder) -> Outcome:
     try:
         with progress("rekeying") as tell:
             return await Rekey(archive, old, new, tell).run()
+    except CannotAsk:  # nothing was done, and nothing will be
+        raise
     except RequestFailed:
         note("What was done is done, and the rest is as it was: give the same command again to go on.")
         raise
@@ -130,11 +146,12 @@ def _tell(
     retired: bool,
     enabled: bool,
     items: list[Item],
-    old: PrivateKey,
+    old: Holder,
 ) -> None:
     for left in outcome.left:
         _tell_left(display, left)
-    published = not retired and any(item.usable and item.fingerprint == old.fingerprint for item in items)
+    fingerprint = old.private.fingerprint
+    published = not retired and any(item.usable and item.fingerprint == fingerprint for item in items)
     lines = [f"{outcome.replaced} collection(s) have the new key in place of the old one."]
     if outcome.empty:
         lines += ["The archive has nothing for the old key any more."]
@@ -142,6 +159,8 @@ def _tell(
         lines += [f"{len(outcome.left)} collection(s) still have the old key: see above. Keep it."]
     else:
         lines += ["New messages keep coming for the old key: retire it, and give the same command again."]
+    lines += ["The old key was looked for by these names; if it was ever published by another: --old-name"]
+    lines += [f"    {clean(name)}" for name in old.names]
     if published:
         lines += ["The old key is still published, so that what comes will be encrypted for it: --retire"]
     if enabled:
@@ -153,6 +172,7 @@ def _tell(
         empty=outcome.empty,
         retired=retired,
         published=published,
+        names=list(old.names),
     )
 
 
