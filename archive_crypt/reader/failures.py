@@ -31,6 +31,12 @@ class Unserved(Failure):
     exit_code = 3
 
 
+class Suspicious(Failure):
+    """Something is not as it should be, so that nothing was done."""
+
+    exit_code = SUSPICIOUS
+
+
 def failure(error: BaseException | None) -> Failure | None:
     """What ends the command if this does; None: a fault of this program."""
     if isinstance(error, Failure):

@@ -34,8 +34,8 @@ class Known:
 
     @property
     def suspicious(self) -> bool:
-        """Whether the server encrypts for it, and the user never said that it is his."""
-        return self.confirmed is None and any(item.usable for item in self.published)
+        """Whether the server encrypts for it, or will, and the user never said that it is his."""
+        return self.confirmed is None and not all(item.ended for item in self.published)
 
 
 def own_files() -> tuple[dict[str, list[Path]], list[Problem]]:

@@ -76,9 +76,13 @@ class Item:
     @property
     def usable(self) -> bool:
         """Whether a server encrypts for it now."""
-        now = _micros(datetime.now(UTC))
-        begun = self.begin is None or self.begin <= now
-        return begun and not self.revoked and (self.end is None or now < self.end)
+        begun = self.begin is None or self.begin <= _micros(datetime.now(UTC))
+        return begun and not self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether no server encrypts for it any more."""
+        return self.revoked or (self.end is not None and self.end <= _micros(datetime.now(UTC)))
 
 
 #: Told what is published.

@@ -2,11 +2,18 @@
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.words.protocols.jabber.error import StanzaError
 
 from archive_crypt.core.dialect import F, T, V
+from archive_crypt.core.published import NODES, REVOCATION_NODE
+from archive_crypt.crypto import opening
+from archive_crypt.hosts.pep import Pep
 from archive_crypt.model import Automatic
-from tests.kit import MORNING
-from tests.reader.conftest import DOMAIN
+from archive_crypt.reader import trust
+from archive_crypt.reader.publishing import Publisher
+from tests.kit import LAPTOP, MORNING, PHONE, key_info
+from tests.reader.conftest import DOMAIN, awaited
+from tests.reader.test_publishing import pubkey, put, revocation
 
 ROMEO, JULIET = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}"
 
@@ -97,3 +104,102 @@ async def test_enable_what_is_forbidden(served, reader, key_files):
     assert not (await status(reader, served))["preferences"]["auto"]["save"]
     await reader("enable", ROMEO, "--key", key_files["laptop"], "--force", at=served)
     assert (await status(reader, served))["preferences"]["auto"]["save"]
+
+
+# Keys that are published, and nobody knows whose they are.
+
+STRANGER = opening.generate(2048)
+
+
+@pytest.fixture
+def intruded(served, login, key_files):
+    """A function: the client of somebody who is in romeo's account, and publishes a key of his own beside
+    romeo's."""
+
+    async def start():
+        client = await login(served)
+        for key in (LAPTOP, STRANGER):
+            await awaited(Publisher(client).publish(key.public()))
+        return client
+
+    return start
+
+
+@pytest.mark.clause("0241-2-05", "0241-2-06")
+@ensureDeferred
+async def test_enable_beside_a_strangers_key(served, reader, talk, intruded, key_files):
+    """Where the server would encrypt for a key that was never confirmed, nothing is enabled; unless that is
+    meant, and then it is told."""
+    await intruded()
+    enable = ("enable", ROMEO, "--key", key_files["laptop"], "--json")
+    done = await reader(*enable, at=served)
+    assert (done.code, done.out) == (4, "")
+    assert f"these were never confirmed to be yours: {STRANGER.fingerprint}. " in done.err
+    assert f"archive-reader keys retire {ROMEO} {STRANGER.fingerprint}. " in done.err
+    assert not (await reader("status", ROMEO, "--json", at=served)).lines[0]["preferences"]["auto"]["save"]
+    done = await reader(*enable, "--yes", at=served)
+    assert (done.code, done.lines[0]["unconfirmed"]) == (0, [STRANGER.fingerprint])
+    assert f"  ! {STRANGER.fingerprint}  published" in (await reader(*enable[:-1], "--yes", at=served)).out
+    await talk("O Romeo")  # and so it is: what is warned of is true
+    (kept,) = served.kept
+    assert {key.recipient for key in kept.keys} == {LAPTOP.fingerprint, STRANGER.fingerprint}
+
+
+@ensureDeferred
+async def test_enable_once_it_is_settled(served, reader, intruded, key_files):
+    """What is confirmed or retired is in nobody's way, nor is what was revoked; in clear no key matters."""
+    client = await intruded()
+    enable = ("enable", ROMEO, "--key", key_files["laptop"], "--json")
+    assert (await reader("enable", ROMEO, "--plain", at=served)).code == 0
+    await reader("keys", "confirm", STRANGER.fingerprint)
+    assert (await reader(*enable, at=served)).lines[0]["unconfirmed"] == []
+    trust.withdraw(trust.default_path(), [STRANGER.fingerprint, PHONE.fingerprint])
+    assert (await reader(*enable, at=served)).code == 4
+    await reader("keys", "retire", ROMEO, STRANGER.fingerprint, at=served)
+    await put(client, NODES[1], key_info(PHONE, "lost"))
+    await put(client, REVOCATION_NODE, revocation(PHONE))
+    assert (await reader(*enable, at=served)).code == 0
+
+
+@pytest.mark.clause("0241-2-06")
+@ensureDeferred
+async def test_status_of_a_strangers_key(served, reader, intruded):
+    """Status tells each key that is encrypted for and was never confirmed, once, however often it is published."""
+    client = await intruded()
+    await put(client, NODES[2], key_info(STRANGER, "again"))
+    done = await reader("status", ROMEO, "--json", at=served)
+    assert (done.code, done.lines[0]["unconfirmed"]) == (4, [STRANGER.fingerprint])
+    done = await reader("status", ROMEO, at=served)
+    assert done.out.count("NOT confirmed") == 1
+    assert f"published    ! {STRANGER.fingerprint}, NOT confirmed to be yours" in done.out
+    await reader("keys", "confirm", STRANGER.fingerprint)
+    assert (await status(reader, served))["unconfirmed"] == []
+
+
+@ensureDeferred
+async def test_a_strangers_key_for_later(served, reader, login, key_files):
+    """A key that was published for a time to come is told at once, by the list of keys too; one that ended is
+    not told."""
+    client = await login(served)
+    await put(
+        client, NODES[0], pubkey(STRANGER, begin="2110-01-14T18:44:18Z", end="2111-01-14T18:44:18Z"), "1"
+    )
+    gone = opening.generate(2048)
+    await put(client, NODES[0], pubkey(gone, begin="2010-01-14T18:44:18Z", end="2011-01-14T18:44:18Z"), "2")
+    told = (await reader("status", ROMEO, "--json", at=served)).lines[0]
+    assert told["unconfirmed"] == [STRANGER.fingerprint]
+    listed = await reader("keys", "list", ROMEO, "--json", at=served)
+    assert [line["fingerprint"] for line in listed.lines if line["suspicious"]] == [STRANGER.fingerprint]
+
+
+@ensureDeferred
+async def test_where_nobody_publishes_keys(serve, reader, key_files, monkeypatch):
+    """Where users have no nodes there is nothing to warn of."""
+
+    def answer(self, asker, iq, account):
+        raise StanzaError("service-unavailable")
+
+    monkeypatch.setattr(Pep, "answer", answer)
+    served = serve()
+    assert (await reader("enable", ROMEO, "--key", key_files["laptop"], at=served)).code == 0
+    assert (await status(reader, served))["unconfirmed"] == []

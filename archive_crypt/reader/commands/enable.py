@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.reader import failures, given, usage
+from archive_crypt.reader import failures, given, strangers, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import FeatureNotImplemented, NotAcceptable
-from archive_crypt.reader.failures import DONE, Problem
+from archive_crypt.reader.failures import DONE, Problem, Suspicious
 from archive_crypt.reader.show import Lines, Terminal
 from archive_crypt.reader.usage import Command, Doing
 
@@ -23,6 +23,9 @@ examples:
 A key may be given by either of its files; the public one needs no passphrase. Without --key those of
 your folder are taken that are confirmed to be yours; those that are given have to be, too: see
 archive-reader keys. Only public halves are sent. What is archived can be read with each one of the keys.
+
+The server encrypts for published keys, too. If one of them is not confirmed to be yours, nothing is changed,
+and the exit code is 4.
 """
 
 _ADVICE = "Give a key it can use: archive-reader keygen makes one, --key FILE names it."
@@ -32,6 +35,9 @@ def _arguments(command: argparse.ArgumentParser) -> None:
     usage.add_account(command)
     usage.add_keys(command, "encrypt for this key; may be given again")
     usage.add_force(command)
+    command.add_argument(
+        "--yes", action="store_true", help="do it though keys are published that you never confirmed"
+    )
     command.add_argument("--plain", action="store_true", help="archive in clear, for the server to read")
     command.add_argument(
         "--scope",
@@ -52,20 +58,40 @@ def _begin(options: argparse.Namespace) -> Doing:
         async with connection:
             archive = Archive(connection)
             keys = [key for _, key in public]
+            unconfirmed = await strangers.published(given.publisher(connection)) if keys else []
+            if unconfirmed and not options.yes:
+                raise _unconfirmed(options.jid, unconfirmed)
             try:
                 lasts = await archive.set_auto(keys, encrypt=bool(keys), lasting=lasting, force=options.force)
             except (NotAcceptable, FeatureNotImplemented) as error:
                 raise failures.refusal(error, _ADVICE if keys else "") from None
-        _tell(given.display(options), options.jid, public, lasts)
+        _tell(given.display(options), options.jid, public, unconfirmed, lasts)
         return DONE
 
     return enable()
 
 
-def _tell(display: Terminal | Lines, owner: str, keys: Sequence[tuple[Path, PublicKey]], lasts: bool) -> None:
+def _unconfirmed(owner: str, fingerprints: Sequence[str]) -> Suspicious:
+    named = " ".join(fingerprints)
+    return Suspicious(
+        "Nothing was changed: the server would encrypt for published keys, too, and these were never "
+        f"confirmed to be yours: {named}. If they are: archive-reader keys confirm {named}. If not, somebody "
+        "was in your account: change its password, then archive-reader keys retire "
+        f"{owner} {fingerprints[0]}. Or give --yes."
+    )
+
+
+def _tell(
+    display: Terminal | Lines,
+    owner: str,
+    keys: Sequence[tuple[Path, PublicKey]],
+    unconfirmed: Sequence[str],
+    lasts: bool,
+) -> None:
     how = "encrypted for these keys:" if keys else "IN CLEAR: whoever has the server can read them."
     lines = [f"From each client's next login on, the messages of {owner} are archived, {how}"]
     lines += [f"    {key.name}  {path}" for path, key in keys]
+    lines += [f"  ! {one}  published, NOT confirmed to be yours" for one in unconfirmed]
     lines += ["Only their private halves open them. Keep copies in a safe place."] if keys else []
     if not lasts:
         lines = [
@@ -73,7 +99,7 @@ def _tell(display: Terminal | Lines, owner: str, keys: Sequence[tuple[Path, Publ
             "To last it would take scope global, which older servers do not have.",
         ]
     named = [{"fingerprint": key.name, "file": str(path)} for path, key in keys]
-    display.tell(*lines, encrypted=bool(keys), lasts=lasts, keys=named)
+    display.tell(*lines, encrypted=bool(keys), lasts=lasts, keys=named, unconfirmed=unconfirmed)
 
 
 COMMAND = Command("enable", "have your messages archived, encrypted", _HELP, _arguments, _begin)

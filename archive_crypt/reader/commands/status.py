@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from archive_crypt.reader import given, preferring, usage
+from archive_crypt.reader import given, preferring, strangers, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import FeatureNotImplemented, NotOffered, ServiceUnavailable
-from archive_crypt.reader.failures import DONE
+from archive_crypt.reader.failures import DONE, SUSPICIOUS
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.show import stamp
 from archive_crypt.reader.usage import Command, Doing
@@ -18,7 +18,8 @@ _HELP = """\
 examples:
   archive-reader status romeo@example.org
 
-"archiving" tells what holds for a client that logs in now and says nothing of it.
+"archiving" tells what holds for a client that logs in now and says nothing of it. "published" is a key that
+the server encrypts for, and that you never said is yours; the exit code is 4 then. See archive-reader keys.
 """
 
 _WITHOUT = (NotOffered, FeatureNotImplemented, ServiceUnavailable)
@@ -33,15 +34,21 @@ def _begin(options: argparse.Namespace) -> Doing:
             offered = await archive.plain.announced()
             wishes = await _preferences(archive)
             last, count = await archive.plain.newest()
-        lines = (f"{of:12} {what}" for of, what in _lines(offered, wishes, last, count))
+            unconfirmed = await strangers.published(given.publisher(connection))
+        told = (
+            *_lines(offered, wishes, last, count),
+            *(("published", _stranger(one)) for one in unconfirmed),
+        )
+        lines = (f"{of:12} {what}" for of, what in told)
         given.display(options).tell(
             *lines,
             offered=offered,
             preferences=None if wishes is None else preferring.facts(wishes),
             collections=count,
             last=None if last is None else {"with": last.with_, "start": last.told},
+            unconfirmed=unconfirmed,
         )
-        return DONE
+        return SUSPICIOUS if unconfirmed else DONE
 
     return status()
 
@@ -67,6 +74,10 @@ def _lines(
     number = "an unknown number" if count is None else str(count)
     latest = "" if last is None else f", the last with {last.with_}, {stamp(last.start)}"
     yield "collections", number + latest
+
+
+def _stranger(fingerprint: str) -> str:
+    return f"! {fingerprint}, NOT confirmed to be yours: what is encrypted is so for it, too"
 
 
 COMMAND = Command(
