@@ -4,6 +4,9 @@
 The server's cursor is kept with what it stands for, so that a sync which is interrupted goes on where
 it was. A collection that changes while it is fetched is told of after the cursor: it is fetched again,
 and there is no end before the server tells of no change.
+
+What the server says was removed goes. What it just does not list any more when it is asked for everything
+anew stays: one that was emptied, or set back, forgets its cursor, too, and the mirror is the last copy.
 """
 
 from __future__ import annotations
@@ -47,18 +50,20 @@ class Source(Protocol):
 @dataclass(slots=True)
 class Report:
     """What a sync did. `fetched`: in how many places of each collection, by its contact and start, there
-    is something suspicious; `removed`: how many are not there any more; `unfetched`: what the server told
-    of and did not give, and why not; `settled`: whether the mirror is as the server has it."""
+    is something suspicious; `removed`: how many were, on the server; `unlisted`: how many it does not list
+    any more since this sync; `unfetched`: what it told of and did not give, and why not; `settled`: whether
+    the mirror has all that it has."""
 
     fetched: dict[tuple[str, Micros], int] = field(default_factory=dict)
     removed: int = 0
+    unlisted: int = 0
     unfetched: list[tuple[Listed, str]] = field(default_factory=list)
     settled: bool = False
 
     @property
     def troubles(self) -> int:
         """In how many places there is something suspicious."""
-        return sum(self.fetched.values()) + len(self.unfetched)
+        return sum(self.fetched.values()) + self.unlisted + len(self.unfetched)
 
 
 class Sync:
@@ -121,7 +126,7 @@ class Sync:
                     return True  # another sync is at it: go on from where that got to
                 self._report.removed += removed
                 cursor = page.cursor
-        self._report.removed += self._mirror.forget_unseen(cursor)
+        self._report.unlisted += self._mirror.keep_unseen(cursor)
         return cursor != since
 
     async def _fetch_all(self, wanted: Sequence[Pending]) -> None:

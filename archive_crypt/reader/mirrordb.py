@@ -1,7 +1,7 @@
 """A mirror: the copy of an account's archive on this computer, opened, in one file that is encrypted.
 
 What it holds is exact up to its `cursor`, but for the collections that still have to be fetched, which
-it remembers. Asks no server.
+it remembers, and those that the server forgot, which it keeps. Asks no server.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A collection that was fetched."""
+    """A collection that was fetched. `unlisted`: the server does not have it any more, and never said that
+    it was removed."""
 
     id: int
     head: Head
+    unlisted: bool
 
     @property
     def collection(self) -> Listed:
@@ -89,7 +91,9 @@ class Mirror:
                 if change.removed:
                     gone += _delete(database, name)
                 else:
-                    database.execute("UPDATE collection SET unseen = 0 WHERE (with_, start) = (?, ?)", name)
+                    database.execute(
+                        "UPDATE collection SET unseen = 0, unlisted = 0 WHERE (with_, start) = (?, ?)", name
+                    )
                     row = (*name, change.collection.told, cursor)
                     database.execute("INSERT INTO pending VALUES (?, ?, ?, ?)", row)
         return gone
@@ -132,16 +136,34 @@ class Mirror:
             if database.execute(
                 "UPDATE state SET cursor = NULL, synced = NULL WHERE cursor IS ?", (since,)
             ).rowcount:
-                database.execute("UPDATE collection SET unseen = 1")
+                database.execute("UPDATE collection SET unseen = 1 WHERE NOT unlisted")
                 database.execute("DELETE FROM pending")
 
-    def forget_unseen(self, since: str | None) -> int:
-        """The server told everything up to `since`: what it did not tell of is not there any more. How
-        many those were."""
+    def keep_unseen(self, since: str | None) -> int:
+        """The server told everything up to `since`: what it did not tell of is not there any more, but may
+        be nowhere else than here: it is kept as unlisted. How many those are."""
         with self._file.writing() as database:
-            gone: int = database.execute(
-                "DELETE FROM collection WHERE unseen AND EXISTS (SELECT 1 FROM state WHERE cursor IS ?)",
+            kept: int = database.execute(
+                "UPDATE collection SET unseen = 0, unlisted = 1"
+                " WHERE unseen AND EXISTS (SELECT 1 FROM state WHERE cursor IS ?)",
                 (since,),
+            ).rowcount
+            database.execute(
+                "DELETE FROM pending WHERE (with_, start) IN (SELECT with_, start FROM kept WHERE unlisted)"
+            )
+        return kept
+
+    def unlisted(self) -> list[Listed]:
+        """The collections that are only here, as far as the server tells, by their start."""
+        rows = self._file.all("SELECT * FROM kept WHERE unlisted ORDER BY start, with_")
+        return [_kept(row).collection for row in rows]
+
+    def forget(self, collections: Iterable[Listed]) -> int:
+        """Those of these collections that are unlisted still are removed. How many they were."""
+        with self._file.writing() as database:
+            names = [(one.with_, one.start) for one in collections]
+            gone: int = database.executemany(
+                "DELETE FROM collection WHERE unlisted AND (with_, start) = (?, ?)", names
             ).rowcount
         return gone
 
@@ -161,7 +183,7 @@ class Mirror:
             database.execute(
                 "INSERT INTO pending SELECT DISTINCT with_, start, told, ? FROM collection"
                 " JOIN entry ON entry.collection = collection.id"
-                " WHERE ' ' || findings || ' ' LIKE ? ON CONFLICT DO NOTHING",
+                " WHERE NOT unlisted AND ' ' || findings || ' ' LIKE ? ON CONFLICT DO NOTHING",
                 (f"key {new[0]}", f"% {Finding.NO_KEY.word} %"),
             )
 
@@ -222,8 +244,8 @@ class Mirror:
 
 
 def _kept(row: Sequence[Any]) -> Kept:
-    id_, *head = row
-    return Kept(id_, mirrorrows.head(head))
+    id_, unlisted, *head = row
+    return Kept(id_, mirrorrows.head(head), bool(unlisted))
 
 
 def _delete(database: Any, name: tuple[str, Micros]) -> int:

@@ -14,7 +14,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from archive_crypt.reader.failures import Problem
 
 #: Of what the file holds; raised too when a message would be judged otherwise than those that are in it.
-VERSION = 1
+VERSION = 2
 #: Seconds that another program which is writing is waited for.
 _PATIENCE = 10
 
@@ -35,14 +35,16 @@ CREATE TABLE pending (
 
 -- As it was fetched. `links` in JSON, `form` in XML (XEP-0136 5.7, 5.8). `missing`: so many at its end
 -- were counted and not given. `unseen`: the server was asked for everything anew, and has not told of
--- this one yet.
+-- this one yet. `unlisted`: it told everything else, and neither of this one nor that it was removed.
 CREATE TABLE collection (
     id INTEGER PRIMARY KEY, with_ TEXT NOT NULL, start INTEGER NOT NULL, told TEXT NOT NULL, version INTEGER,
     thread TEXT, subject TEXT, crypt INTEGER NOT NULL, links TEXT NOT NULL, form TEXT,
-    missing INTEGER NOT NULL, unseen INTEGER NOT NULL DEFAULT 0, UNIQUE (with_, start)
+    missing INTEGER NOT NULL, unseen INTEGER NOT NULL DEFAULT 0, unlisted INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (with_, start)
 );
 CREATE VIEW kept AS
-SELECT id, with_, start, told, version, thread, subject, crypt, links, form, missing FROM collection;
+SELECT id, unlisted, with_, start, told, version, thread, subject, crypt, links, form, missing
+FROM collection;
 
 -- In the order of ids.
 CREATE TABLE entry (
@@ -141,7 +143,7 @@ class MirrorFile:
                 database.execute(f"PRAGMA user_version = {VERSION}")
             elif version != VERSION:
                 raise Problem(
-                    f"{self._path} is of another version of archive-reader: remove it and sync again."
+                    f"{self._path} is of another version of archive-reader: move it away and sync again."
                 )
 
     @contextlib.contextmanager

@@ -14,8 +14,15 @@ from archive_crypt.reader.reading import Display
 from archive_crypt.reader.show import local
 
 
-class Found(Display, Protocol):
-    """Where what was found is shown, collection by collection."""
+class Shown(Display, Protocol):
+    """Where what is in a mirror is shown, collection by collection."""
+
+    def begin(self, collection: Listed, *, unlisted: bool = False) -> None:
+        """The entries that follow are of this collection; `unlisted`: see `Kept`."""
+
+
+class Found(Shown, Protocol):
+    """Where what was found is shown."""
 
     def found(self, entry: Entry, *, hit: bool) -> None:
         """One message: a hit, or what was said near one."""
@@ -49,7 +56,7 @@ def choose(mirror: Mirror, query: Query) -> list[Kept]:
 def read(
     mirror: Mirror,
     chosen: Sequence[Kept],
-    display: Display,
+    display: Shown,
     last: int | None = None,
     inner: Callable[[Listed, Entry], Entry] | None = None,
 ) -> int:
@@ -59,7 +66,7 @@ def read(
     for kept, entries in _contents(mirror, chosen, last):
         if inner is not None:
             entries = [inner(kept.collection, entry) for entry in entries]
-        display.begin(kept.collection)
+        display.begin(kept.collection, unlisted=kept.unlisted)
         for entry in entries:
             display.entry(entry)
         if kept.head.missing:
@@ -103,7 +110,7 @@ def _contents(
 
 
 def _show(mirror: Mirror, kept: Kept, hits: Sequence[int], context: int, display: Found) -> int:
-    display.begin(kept.collection)
+    display.begin(kept.collection, unlisted=kept.unlisted)
     troubles, found = 0, frozenset(hits)
     for number, (first, last) in enumerate(_runs(hits, context)):
         if number and context:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ _ARROWS = {"to": "→", "from": "←", "note": "✎"}
 #: Those that turn the direction of writing could show a text as another.
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BREAKING = ("Cc", "Cs", "Zl", "Zp")
+_UNLISTED = "NOT ON THE SERVER ANY MORE"
 
 
 def clean(text: str, keep: str = "") -> str:
@@ -83,27 +84,30 @@ class Terminal:
         for line in lines:
             self._print(clean(line))
 
-    def collections(self, found: Sequence[Listed]) -> None:
-        """A list of collections."""
+    def collections(self, found: Sequence[Listed], unlisted: Collection[Listed] = ()) -> None:
+        """A list of collections; those that are `unlisted` are in the mirror only."""
         if not found:
             note("No collection matches.")
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("start", "with", "thread", "encrypted", "version"):
+        names = ("start", "with", "thread", "encrypted", "version")
+        for name in (*names, "") if unlisted else names:
             table.add_column(name, overflow="fold", no_wrap=name == "start")
         for chat in found:
             cells = (stamp(chat.start), chat.with_, chat.thread or "", "yes" if chat.crypt else "no")
             version = "" if chat.version is None else str(chat.version)
-            table.add_row(*(Text(clean(cell)) for cell in (*cells, version)))
+            mark = [_UNLISTED] if chat in unlisted else []
+            table.add_row(*(Text(clean(cell)) for cell in (*cells, version, *mark)))
         self._console.print(table)
 
-    def begin(self, collection: Listed) -> None:
-        """The entries that follow are of this collection."""
+    def begin(self, collection: Listed, *, unlisted: bool = False) -> None:
+        """The entries that follow are of this collection; `unlisted`: it is in the mirror only."""
         self._collection, self._day = collection, ""
         parts = [f"with {collection.with_}", stamp(collection.start)]
         parts += [f"thread {collection.thread}"] if collection.thread else []
         parts += [f"subject {collection.subject} (in clear)"] if collection.subject else []
         parts += ["encrypted" if collection.crypt else "NOT ENCRYPTED"]
+        parts += [_UNLISTED] if unlisted else []
         self._print("")
         self._print(", ".join(map(clean, parts)), "bold")
 
@@ -204,14 +208,15 @@ class Lines:
         """A result: these facts, as one object."""
         _say(**facts)
 
-    def collections(self, found: Sequence[Listed]) -> None:
-        """A list of collections."""
+    def collections(self, found: Sequence[Listed], unlisted: Collection[Listed] = ()) -> None:
+        """A list of collections; those that are `unlisted` are in the mirror only."""
         for chat in found:
-            _say(**_facts(chat), encrypted=chat.crypt, version=chat.version, subject=chat.subject)
+            facts = _facts(chat, unlisted=chat in unlisted)
+            _say(**facts, encrypted=chat.crypt, version=chat.version, subject=chat.subject)
 
-    def begin(self, collection: Listed) -> None:
-        """The entries that follow are of this collection."""
-        self._collection = _facts(collection)
+    def begin(self, collection: Listed, *, unlisted: bool = False) -> None:
+        """The entries that follow are of this collection; `unlisted`: it is in the mirror only."""
+        self._collection = _facts(collection, unlisted=unlisted)
 
     def entry(self, entry: Entry) -> None:
         """One message, with what is to be said of it."""
@@ -245,8 +250,9 @@ def _console() -> Console:
     return _Console(markup=False, highlight=False, emoji=False, width=width)
 
 
-def _facts(collection: Listed) -> dict[str, Any]:
-    return {"with": collection.with_, "start": collection.told, "thread": collection.thread}
+def _facts(collection: Listed, *, unlisted: bool = False) -> dict[str, Any]:
+    facts = {"with": collection.with_, "start": collection.told, "thread": collection.thread}
+    return facts | ({"unlisted": True} if unlisted else {})
 
 
 def _told(entry: Entry) -> dict[str, Any]:

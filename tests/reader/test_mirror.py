@@ -86,6 +86,16 @@ class Scene:
         """All there is in the archive, read from it anew."""
         return run(all_of(Desk(self.stream, self.desk.dialect), Book(private_keys or [LAPTOP])))
 
+    def unlisted(self):
+        """What is in the mirror only."""
+        with Mirror(self.path, KEY) as mirror:
+            return mirror.unlisted()
+
+    def forget(self):
+        """That goes; how many collections it was."""
+        with Mirror(self.path, KEY) as mirror:
+            return mirror.forget(mirror.unlisted())
+
     def mirrored(self):
         """All there is in the mirror."""
         with Mirror(self.path, KEY) as mirror:
@@ -250,7 +260,7 @@ class Forgetful(Desk):
 
 def test_a_cursor_that_is_lost(tmp_path):
     """Where the server does not know the cursor any more it is asked for everything: what it does not tell of
-    then is gone, and before it has told everything nothing is."""
+    then is kept and marked, and told once as suspicious; before it has told everything nothing is."""
     scene = Scene(tmp_path)
     for peer in range(3):
         scene.talk(peer)
@@ -260,14 +270,68 @@ def test_a_cursor_that_is_lost(tmp_path):
     scene.desk.troubles.append(NotUnderstood("The server lists one collection twice."))
     with pytest.raises(NotUnderstood):
         scene.sync()
-    assert len(scene.mirrored()) == 3
+    before = scene.mirrored()
+    assert (len(before), scene.unlisted()) == (3, [])
     report = scene.sync()
-    assert (len(report.fetched), report.removed) == (2, 1)
+    assert (len(report.fetched), report.removed, report.unlisted, report.troubles) == (2, 0, 1, 1)
+    assert scene.mirrored() == before
+    there = [head.collection for head, _ in scene.archive()]
+    assert scene.unlisted() == [head.collection for head, _ in before if head.collection not in there]
+    report = scene.sync()
+    assert (report.fetched, report.unlisted, report.troubles) == ({}, 0, 0)
+    assert len(scene.unlisted()) == 1
+    assert scene.forget() == 1
     assert scene.mirrored() == scene.archive()
 
 
+def test_a_server_that_was_emptied(tmp_path):
+    """A server that forgot everything, cursor and all, takes nothing from the mirror; what it has anew comes
+    beside it."""
+    scene = Scene(tmp_path)
+    for peer in range(3):
+        scene.talk(peer)
+    scene.sync()
+    before = scene.mirrored()
+    emptied = Scene(tmp_path)
+    emptied.desk = Forgetful(emptied.stream)
+    report = emptied.sync()
+    assert (report.fetched, report.removed, report.unlisted, report.settled) == ({}, 0, 3, True)
+    assert emptied.mirrored() == before
+    emptied.silence()
+    emptied.talk(1)
+    assert len(emptied.sync().fetched) == 1
+    assert emptied.mirrored() == before + emptied.archive()
+    assert emptied.unlisted() == [head.collection for head, _ in before]
+    assert (emptied.forget(), emptied.mirrored()) == (3, emptied.archive())
+
+
+def test_a_server_that_remembers_again(tmp_path):
+    """What was kept as forgotten is as on the server once it is told of again, also what was not fetched, or
+    could not be opened, before; and what it says is removed goes."""
+    scene = Scene(tmp_path, key=PHONE)
+    for peer in range(3):
+        scene.talk(peer, full=True)
+    scene.sync()
+    honest, emptied = scene.desk, Scene(tmp_path)
+    emptied.desk = Forgetful(emptied.stream)
+    assert emptied.sync().unlisted == 3
+    report = emptied.sync(LAPTOP, PHONE)
+    assert (report.fetched, report.unfetched) == ({}, [])
+    scene.desk = Forgetful(scene.stream)
+    with Mirror(scene.path, KEY) as mirror:
+        mirror.restart(mirror.cursor)
+    assert len(scene.sync(LAPTOP, PHONE).fetched) == 3
+    assert scene.unlisted() == []
+    assert scene.mirrored() == scene.archive(PHONE)
+    scene.desk = honest
+    scene.remove(0)
+    assert (scene.sync(PHONE).removed, scene.forget()) == (1, 0)
+    assert scene.mirrored() == scene.archive(PHONE)
+
+
 def test_a_mirror_of_long_ago(tmp_path):
-    """After most of a year removals may be forgotten, so everything is asked for anew."""
+    """After most of a year removals may be forgotten, so everything is asked for anew; what is not told of
+    then may have been removed, or lost, and is kept."""
     scene = Scene(tmp_path)
     scene.talk(0)
     scene.talk(1)
@@ -279,7 +343,9 @@ def test_a_mirror_of_long_ago(tmp_path):
     day = 24 * 3600 * SECOND
     assert len(scene.sync(now=NOW + 299 * day).fetched) == 0
     assert len(scene.mirrored()) == 2
-    assert scene.sync(now=NOW + 600 * day).removed == 1
+    report = scene.sync(now=NOW + 600 * day)
+    assert (report.removed, report.unlisted, len(scene.mirrored())) == (0, 1, 2)
+    assert scene.forget() == 1
     assert scene.mirrored() == scene.archive()
 
 

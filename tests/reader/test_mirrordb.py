@@ -115,7 +115,7 @@ def test_what_was_overtaken(mirror):
     assert mirror.note(told(JULIET, removed=True), "3", "1") is None
     assert (mirror.cursor, mirror.count()) == ("2", (1, 1))
     mirror.restart("1")
-    assert (mirror.forget_unseen("1"), mirror.count()) == (0, (1, 1))
+    assert (mirror.keep_unseen("1"), mirror.unlisted(), mirror.count()) == (0, [], (1, 1))
 
 
 def test_who_with_and_when(mirror):
@@ -187,8 +187,8 @@ def test_no_mirror_at_all(path, content):
 def test_of_another_version(path, monkeypatch):
     """What another version wrote is not taken for what this one would."""
     filled(path)
-    monkeypatch.setattr(mirrorfile, "VERSION", 2)
-    with pytest.raises(Problem, match="of another version of archive-reader: remove it and sync again"):
+    monkeypatch.setattr(mirrorfile, "VERSION", mirrorfile.VERSION + 1)
+    with pytest.raises(Problem, match="of another version of archive-reader: move it away and sync again"):
         Mirror(path, KEY)
 
 

@@ -49,9 +49,10 @@ def _begin_offline(options: argparse.Namespace, query: Query) -> Doing:
 
     async def list_() -> int:
         with mirrors.find(account.bare, private_keys) as mirror:
-            found = [kept.collection for kept in mirror.collections(query)]
+            found = mirror.collections(query)[: options.limit]
             note(offline.told_age(mirror, account.bare))
-        given.display(options).collections(found[: options.limit])
+        unlisted = {kept.collection for kept in found if kept.unlisted}
+        given.display(options).collections([kept.collection for kept in found], unlisted)
         return DONE
 
     return list_()
