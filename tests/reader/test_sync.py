@@ -75,6 +75,7 @@ async def test_as_json(served, romeo):
     assert synced == {
         "fetched": 1,
         "removed": 0,
+        "unlisted": 0,
         "collections": 1,
         "messages": 4,
         "suspicious": 0,
