@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.reader import files, keys
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.publishing import Item
@@ -51,6 +52,12 @@ def own_files() -> tuple[dict[str, list[Path]], list[Problem]]:
     return found, problems
 
 
+def public_halves(fingerprints: Iterable[str]) -> list[PublicKey]:
+    """Those of these keys of which there is a file in the user's folder."""
+    own, _ = own_files()
+    return [_public(own[one][0]) for one in fingerprints if one in own]
+
+
 def gather(
     own: Mapping[str, list[Path]],
     confirmed: Mapping[str, datetime],
@@ -74,7 +81,11 @@ def gather(
 
 
 def _fingerprint(path: Path) -> str:
-    return keys.load_public(keys.public_if_there(path), _nobody).name
+    return _public(path).name
+
+
+def _public(path: Path) -> PublicKey:
+    return keys.load_public(keys.public_if_there(path), _nobody)
 
 
 def _nobody(path: Path) -> bytes:

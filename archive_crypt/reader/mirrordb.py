@@ -6,7 +6,7 @@ it remembers, and those that the server forgot, which it keeps. Asks no server.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,13 @@ class Mirror:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+
+    def rekey(self, key: bytes, ready: Callable[[], None]) -> None:
+        """It is encrypted with another key, as soon as nobody else has it open and `ready` was called; after
+        a crash it is so, or as it was. That nobody opens it meanwhile is the caller's to see to."""
+        self._file.alone()
+        ready()
+        self._file.rekey(key)
 
     # What sync does
 

@@ -97,6 +97,24 @@ class MirrorFile:
     def close(self) -> None:
         self._connection.close()
 
+    def alone(self) -> None:
+        """From here on nobody else has it open; that nobody opens it is the caller's to see to.
+
+        :raises Problem: somebody has.
+        """
+        with self._telling():
+            # In WAL a file would be half in the old key and half in the new one until it is checkpointed.
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+
+    def rekey(self, key: bytes) -> None:
+        """All of it is encrypted with another key; after a crash it is so, or as it was. To be `alone`."""
+        try:
+            self._connection.execute(f"PRAGMA rekey = \"x'{key.hex()}'\"")
+        except sqlcipher.Error:  # which does not say why
+            raise Problem(
+                f"{self._path} cannot be encrypted with another key: see whether the disk is full."
+            ) from None
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[Any]:
         """A transaction, as what takes its statements: all that is done in it, or nothing."""
@@ -172,7 +190,7 @@ class MirrorFile:
 
 _DAMAGED = "is damaged: remove it and sync again."
 _TROUBLES = {
-    sqlcipher.SQLITE_BUSY: "is being written to by another archive-reader: try again when that is done.",
+    sqlcipher.SQLITE_BUSY: "is in use by another archive-reader: try again when that is done.",
     sqlcipher.SQLITE_CANTOPEN: "cannot be opened or made: see whether you may write to its folder.",
     sqlcipher.SQLITE_CORRUPT: _DAMAGED,
     sqlcipher.SQLITE_FULL: "cannot be written: the disk is full.",

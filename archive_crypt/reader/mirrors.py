@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import secrets
+from collections.abc import Container, Sequence
+from functools import partial
 from pathlib import Path
 
 from archive_crypt.crypto.opening import PrivateKey
-from archive_crypt.reader import mirrorkey
+from archive_crypt.crypto.publickeys import PublicKey
+from archive_crypt.reader import files, inventory, mirrorkey
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.mirrordb import Mirror
 
@@ -19,14 +23,27 @@ def folder() -> Path:
     return (configured if configured.is_absolute() else Path.home() / ".local/share") / "archive-reader"
 
 
-def make(account: str, private_keys: Sequence[PrivateKey]) -> Mirror:
-    """The mirror of an account, by its bare JID; an empty one, if there is none. All of these keys open it
-    from now on.
+def make(account: str, private_keys: Sequence[PrivateKey], confirmed: Container[str]) -> Mirror:
+    """The mirror of an account, by its bare JID; an empty one, if there is none. Those of these keys that are
+    `confirmed` open it from now on, and no other does that is not; if none of them is, all of them do, and
+    those that did before.
 
-    :raises Problem: none of them opens it, or it cannot be used.
+    :raises Problem: none of them opens it, it cannot be used, or it is in use and has to get another key.
     """
     path, key_path = _paths(account)
-    return Mirror(path, mirrorkey.make(key_path, private_keys))
+    halves = mirrorkey.fit(private_keys, confirmed)
+    with files.locked(key_path):
+        keys = _keys(key_path, private_keys, halves)
+        known = mirrorkey.names(key_path)
+        retired = {name for name in known if name not in confirmed}
+        at_hand = any(half.name in confirmed for half in halves)
+        if at_hand and (retired or len(keys) > 1):
+            absent = known - retired - {half.name for half in halves}
+            return _rekeyed(path, keys, key_path, halves + inventory.public_halves(absent))
+        new = [half for half in halves if half.name not in known]
+        if new and len(keys) == 1:
+            mirrorkey.add(key_path, keys[0], new)
+        return _opened(path, keys)
 
 
 def find(account: str, private_keys: Sequence[PrivateKey]) -> Mirror:
@@ -37,12 +54,42 @@ def find(account: str, private_keys: Sequence[PrivateKey]) -> Mirror:
     path, key_path = _paths(account)
     if not path.exists():
         raise Problem(f"There is no mirror of {account} here: archive-reader sync {account} makes one.")
+    with files.locked(key_path):  # or it could get another key in between
+        try:
+            return _opened(path, mirrorkey.load(key_path, private_keys))
+        except FileNotFoundError:
+            raise Problem(
+                f"{key_path} does not exist, and without it {path} cannot be opened: "
+                "remove that and sync again."
+            ) from None
+
+
+def _keys(key_path: Path, private_keys: Sequence[PrivateKey], halves: Sequence[PublicKey]) -> list[bytes]:
+    """As `mirrorkey.load`; where there is no file, a new key, in one that opens with these alone."""
     try:
-        key = mirrorkey.load(key_path, private_keys)
+        return mirrorkey.load(key_path, private_keys)
     except FileNotFoundError:
-        raise Problem(
-            f"{key_path} does not exist, and without it {path} cannot be opened: remove that and sync again."
-        ) from None
+        key = secrets.token_bytes(mirrorkey.SIZE)
+        mirrorkey.replace(key_path, key, halves)
+        return [key]
+
+
+def _opened(path: Path, keys: Sequence[bytes]) -> Mirror:
+    """The mirror; its key is one of these."""
+    for key in keys[:-1]:
+        with contextlib.suppress(Problem):
+            return Mirror(path, key)
+    return Mirror(path, keys[-1])
+
+
+def _rekeyed(path: Path, keys: Sequence[bytes], key_path: Path, halves: Sequence[PublicKey]) -> Mirror:
+    """The mirror under a new key, which opens with these alone. At each moment the file of keys has the one
+    that the mirror is encrypted with."""
+    key = secrets.token_bytes(mirrorkey.SIZE)
+    with _opened(path, keys) as mirror:
+        mirror.rekey(key, partial(mirrorkey.add, key_path, key, halves))
+    with Mirror(path, key):  # each page of it is looked at, see MirrorFile, before the old key goes
+        mirrorkey.replace(key_path, key, halves)
     return Mirror(path, key)
 
 

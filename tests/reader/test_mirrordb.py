@@ -1,26 +1,22 @@
 """The file of a mirror: what it keeps, for whom, and what is told when it cannot be used."""
 
-import base64
 import sqlite3
-import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lxml import etree
 
 from archive_crypt.core.items import Bound, ReadItem
 from archive_crypt.core.times import EARLIEST, LATEST
-from archive_crypt.crypto import opening
 from archive_crypt.model import SECOND
-from archive_crypt.reader import mirrorfile, mirrorkey, mirrorrows, mirrors
+from archive_crypt.reader import mirrorfile, mirrorrows, mirrors
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.mirrordb import Mirror
 from archive_crypt.reader.mirrorrows import Head
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.protocol import Change, Listed, Query
-from tests.kit import LAPTOP, PHONE
+from tests.kit import LAPTOP
 from tests.reader.kit import law
 
 KEY, OTHER = bytes(32), bytes([1]) * 32
@@ -203,7 +199,7 @@ def test_no_place(tmp_path):
 def test_busy(path, mirror, monkeypatch):
     """While another program writes for long, that is told."""
     monkeypatch.setattr(mirrorfile, "_PATIENCE", 0)
-    with mirror._file.writing(), pytest.raises(Problem, match="is being written to by another"):
+    with mirror._file.writing(), pytest.raises(Problem, match="is in use by another"):
         Mirror(path, KEY)
 
 
@@ -216,68 +212,6 @@ def test_a_number_too_large(mirror):
     assert len(mirror.pending()) == 1
 
 
-# Its key
-
-
-def test_keys(tmp_path):
-    """The key is random; each of the private keys it was made with, or used with later, opens it, and no
-    other."""
-    path = tmp_path / "data" / "mirror.key"
-    key = mirrorkey.make(path, [LAPTOP])
-    assert len(key) == 32
-    assert mirrorkey.make(tmp_path / "other", [LAPTOP]) != key
-    assert mirrorkey.load(path, [PHONE, LAPTOP]) == key
-    for load in (mirrorkey.load, mirrorkey.make):
-        with pytest.raises(Problem, match="opens with none of your private keys: --key FILE names another"):
-            load(path, [PHONE])
-    assert mirrorkey.make(path, [LAPTOP, PHONE]) == key
-    assert mirrorkey.load(path, [PHONE]) == mirrorkey.load(path, [LAPTOP]) == key
-    content = path.read_bytes()
-    assert mirrorkey.make(path, [PHONE]) == key
-    assert path.read_bytes() == content
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda old: old[:-9], lambda old: b"", lambda old: old.replace(b"Value", b"V")]
-)
-def test_damaged_keys(tmp_path, damage):
-    """A key file that is damaged is never replaced by another key."""
-    path = tmp_path / "mirror.key"
-    mirrorkey.make(path, [LAPTOP])
-    path.write_bytes(damage(path.read_bytes()))
-    content = path.read_bytes()
-    for load in (mirrorkey.load, mirrorkey.make):
-        with pytest.raises(
-            Problem, match="is damaged, and without it its mirror cannot be opened: remove both"
-        ):
-            load(path, [LAPTOP])
-    assert path.read_bytes() == content
-
-
-def test_no_key_to_make_it_for(tmp_path):
-    """Without a private key there is no mirror: it is never in clear."""
-    with pytest.raises(Problem, match="A mirror is encrypted for your own key"):
-        mirrorkey.make(tmp_path / "mirror.key", [])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_by_hand(tmp_path):
-    """The key file is XML Encryption: its CipherValue is RSA-OAEP with SHA-256, as any tool opens it."""
-    path = tmp_path / "mirror.key"
-    key = mirrorkey.make(path, [LAPTOP])
-    (value,) = etree.parse(path).iter("{http://www.w3.org/2001/04/xmlenc#}CipherValue")
-    pem, wrapped, clear = tmp_path / "key.pem", tmp_path / "wrapped", tmp_path / "clear"
-    pem.write_bytes(opening.dump(LAPTOP, None))
-    wrapped.write_bytes(base64.b64decode(value.text))
-    oaep = ("rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256")
-    options = [word for one in oaep for word in ("-pkeyopt", one)]
-    command = ["openssl", "pkeyutl", "-decrypt", "-inkey", pem, "-in", wrapped, "-out", clear, *options]
-    subprocess.run(command, check=True)
-    assert clear.read_bytes() == key
-
-
 # Where they are
 
 
@@ -288,7 +222,7 @@ def test_places(tmp_path, monkeypatch):
         Problem, match="There is no mirror of romeo@x here: archive-reader sync romeo@x makes one"
     ):
         mirrors.find("romeo@x", [LAPTOP])
-    mirrors.make("romeo@x", [LAPTOP]).__exit__()
+    mirrors.make("romeo@x", [LAPTOP], ()).__exit__()
     with mirrors.find("romeo@x", [LAPTOP]) as mirror:
         assert mirror.count() == (0, 0)
     assert (tmp_path / "archive-reader" / "romeo@x.mirror").exists()

@@ -17,7 +17,7 @@ from archive_crypt.reader.errors import refusal
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.xep_0136 import XEP_0136
 from archive_crypt.xmpp.handler import ArchiveHandler
-from tests.kit import MORNING, PHONE
+from tests.kit import LAPTOP, MORNING, PHONE
 from tests.reader.conftest import DOMAIN, USERS, awaited
 
 ROMEO, JULIET, NURSE = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}", f"nurse@{DOMAIN}"
@@ -36,7 +36,8 @@ def romeo(reader, served, key_files):
 
     async def run(command, *arguments, at=None, keys=("laptop",)):
         given = [word for key in keys for word in ("--key", key_files[key])]
-        return await reader(command, ROMEO, *arguments, *given, at=at)
+        words = command.split()
+        return await reader(*words, ROMEO, *arguments, *given, at=at)
 
     return run
 
@@ -166,6 +167,24 @@ async def test_keys(served, romeo, reader, key_files, environment):
     assert (await romeo("sync", keys=("laptop", "phone"), at=served)).code == 0
     for key in ("laptop", "phone"):
         assert "for the phone" in (await romeo("search", "phone", keys=(key,))).out
+
+
+@ensureDeferred
+async def test_a_key_that_was_retired(served, romeo, environment):
+    """The next sync after a key was retired shuts it out of the mirror, though its file is still there."""
+    environment.setenv(cli.PASSPHRASE, "secret")
+    await served.record("for both", keys=(LAPTOP, PHONE))
+    both = ("laptop", "phone")
+    assert (await romeo("sync", keys=both, at=served)).code == 0
+    assert "for both" in (await romeo("search", "both", keys=("phone",))).out
+    retired = await romeo("keys retire", PHONE.fingerprint, at=served, keys=())
+    assert "no more confirmed" in retired.out
+    assert "for both" in (await romeo("search", "both", keys=("phone",))).out
+    assert (await romeo("sync", keys=both, at=served)).code == 0
+    shut_out = await romeo("search", "both", keys=("phone",))
+    assert (shut_out.code, shut_out.out) == (1, "")
+    assert "opens with none of your private keys" in shut_out.err
+    assert "for both" in (await romeo("search", "both")).out
 
 
 # Interrupted

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from archive_crypt.reader import asking, given, mirrors, usage
+from archive_crypt.reader import asking, given, mirrors, trust, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.failures import DONE, SUSPICIOUS
 from archive_crypt.reader.mirror import Report, Sync
@@ -25,9 +25,10 @@ examples:
   archive-reader sync romeo@example.org --forget
 
 The mirror is in archive-reader/ in $XDG_DATA_HOME, or in ~/.local/share: one encrypted file, and its
-key, which your private keys open. Only what changed since the last sync is fetched; a sync that was
-interrupted goes on where it was. What is removed from the server is removed here. What a server forgot,
-as one does that was emptied or set back, is kept here and marked, until you --forget it, too.
+key, which your private keys open; one that you retired opens it no more after the next sync. Only what
+changed since the last sync is fetched; a sync that was interrupted goes on where it was. What is removed
+from the server is removed here. What a server forgot, as one does that was emptied or set back, is
+kept here and marked, until you --forget it, too.
 The exit code is 4 if something that was fetched could not be opened, or is suspicious, or if the
 server forgot something since the last time.
 """
@@ -44,11 +45,11 @@ def _arguments(command: argparse.ArgumentParser) -> None:
 
 def _begin(options: argparse.Namespace) -> Doing:
     connection = given.connection(options)
-    private_keys = given.private_keys(options)
+    private_keys, confirmed = given.private_keys(options), trust.load(trust.default_path())
     display = given.display(options)
 
     async def sync() -> int:
-        with mirrors.make(connection.account.bare, private_keys) as mirror:
+        with mirrors.make(connection.account.bare, private_keys, confirmed) as mirror:
             async with connection:
                 with progress("fetching") as fetched:
                     run = Sync(Archive(connection), mirror, Book(private_keys), fetched)
