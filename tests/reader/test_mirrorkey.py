@@ -1,6 +1,7 @@
 """The key of a mirror: whom it opens for, and for whom no more, whatever happens meanwhile."""
 
 import base64
+import os
 import resource
 import signal
 import subprocess
@@ -84,7 +85,20 @@ def test_keys(path, key_path):
     synced(PHONE, confirmed=BOTH)
     assert key_path.read_bytes() == content
     assert mirrorkey.load(key_path, [PHONE, LAPTOP]) == [key]
-    assert key_path.stat().st_mode & 0o777 == 0o600
+
+
+def test_for_its_owner_only(path):
+    """Nobody else may read any of the files, whatever others may read by default, nor see which there are."""
+    old = os.umask(0)
+    try:
+        fill(LAPTOP, PHONE)
+        synced(LAPTOP, confirmed={LAPTOP.fingerprint})
+        with mirrors.find(ACCOUNT, [LAPTOP]):
+            there = list(path.parent.iterdir())
+            assert {file.stat().st_mode & 0o777 for file in there} == {0o600}
+    finally:
+        os.umask(old)
+    assert path in there
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
@@ -268,13 +282,14 @@ def test_killed_beside_the_change(home, path, key_path, when, number, left):
 
 
 def test_killed_while_it_is_encrypted_anew(home, path, key_path):
-    """The same where a part of the mirror is encrypted with the new key already."""
+    """The same where a part of the mirror is encrypted with the new key already; nothing is left in clear."""
     fill(LAPTOP, PHONE, size=400)
     (stolen,) = mirrorkey.load(key_path, [PHONE])
     before, size = path.read_bytes(), path.stat().st_size
     assert killed(home, GROWING, size * 3 // 4) == signal.SIGXFSZ
     assert path.with_name(f"{path.name}-journal").exists()
     assert changed(before, path.read_bytes()) > 1  # the first says that there is no WAL any more
+    assert all(b"word 1 word 1 word 1" not in file.read_bytes() for file in path.parent.iterdir())
     whole_again(path, key_path, stolen)
 
 
