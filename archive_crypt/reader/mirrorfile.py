@@ -76,6 +76,10 @@ CREATE TRIGGER entry_gone AFTER DELETE ON entry BEGIN DELETE FROM words WHERE ro
 """
 
 
+class NotOfThisKey(Problem):
+    """The file is of another key, or damaged."""
+
+
 class MirrorFile:
     """An open file, until `close`. Several programs may have it open."""
 
@@ -105,6 +109,8 @@ class MirrorFile:
         with self._telling():
             # In WAL a file would be half in the old key and half in the new one until it is checkpointed.
             self._connection.execute("PRAGMA journal_mode = DELETE")
+            # No power cut may bring a journal back when the key that it is encrypted with is gone.
+            self._connection.execute("PRAGMA synchronous = EXTRA")
 
     def rekey(self, key: bytes) -> None:
         """All of it is encrypted with another key; after a crash it is so, or as it was. To be `alone`."""
@@ -183,19 +189,21 @@ class MirrorFile:
             trouble = _TROUBLES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)  # the rest is detail
             if trouble is None:
                 raise
-            raise Problem(f"{self._path} {trouble}") from None
+            kind = NotOfThisKey if trouble is _NOT_OF_THIS_KEY else Problem
+            raise kind(f"{self._path} {trouble}") from None
         except OverflowError:
             raise Problem(f"{self._path} cannot hold a number from the server: it is too large.") from None
 
 
 _DAMAGED = "is damaged: remove it and sync again."
+_NOT_OF_THIS_KEY = "is damaged, or not of the key beside it: remove it and sync again."
 _TROUBLES = {
     sqlcipher.SQLITE_BUSY: "is in use by another archive-reader: try again when that is done.",
     sqlcipher.SQLITE_CANTOPEN: "cannot be opened or made: see whether you may write to its folder.",
     sqlcipher.SQLITE_CORRUPT: _DAMAGED,
     sqlcipher.SQLITE_FULL: "cannot be written: the disk is full.",
     sqlcipher.SQLITE_IOERR: "cannot be read or written: see whether the disk is full, or damaged.",
-    sqlcipher.SQLITE_NOTADB: "is damaged, or not of the key beside it: remove it and sync again.",
+    sqlcipher.SQLITE_NOTADB: _NOT_OF_THIS_KEY,
     sqlcipher.SQLITE_READONLY: "cannot be written: see whose file it is.",
 }
 

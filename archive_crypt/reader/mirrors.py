@@ -14,6 +14,7 @@ from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.reader import files, inventory, mirrorkey
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.mirrordb import Mirror
+from archive_crypt.reader.mirrorfile import NotOfThisKey
 
 
 def folder() -> Path:
@@ -24,8 +25,8 @@ def folder() -> Path:
 
 
 def make(account: str, private_keys: Sequence[PrivateKey], confirmed: Container[str]) -> Mirror:
-    """The mirror of an account, by its bare JID; an empty one, if there is none. Those of these keys that are
-    `confirmed` open it from now on, and no other does that is not; if none of them is, all of them do, and
+    """The mirror of an account, by its bare JID; an empty one, if there is none. From now on those of these
+    keys open it that are `confirmed`, and none that is not; if none of them is confirmed, all of them do, and
     those that did before.
 
     :raises Problem: none of them opens it, it cannot be used, or it is in use and has to get another key.
@@ -77,7 +78,7 @@ def _keys(key_path: Path, private_keys: Sequence[PrivateKey], halves: Sequence[P
 def _opened(path: Path, keys: Sequence[bytes]) -> Mirror:
     """The mirror; its key is one of these."""
     for key in keys[:-1]:
-        with contextlib.suppress(Problem):
+        with contextlib.suppress(NotOfThisKey):
             return Mirror(path, key)
     return Mirror(path, keys[-1])
 

@@ -13,7 +13,7 @@ import pytest
 from lxml import etree
 
 from archive_crypt.crypto import opening
-from archive_crypt.reader import files, keys, mirrorkey, mirrors
+from archive_crypt.reader import files, keys, mirrorfile, mirrorkey, mirrors
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.mirrordb import Mirror
 from archive_crypt.reader.mirrorrows import Head
@@ -279,6 +279,16 @@ def test_killed_beside_the_change(home, path, key_path, when, number, left):
     assert killed(home, WRITING, when, number) == signal.SIGKILL
     assert len(mirrorkey.load(key_path, [LAPTOP])) == left
     whole_again(path, key_path, stolen)
+
+
+def test_two_keys_and_in_use(home, monkeypatch):
+    """Where a kill left two keys, a mirror that is in use is not taken for one of another key."""
+    monkeypatch.setattr(mirrorfile, "_PATIENCE", 0)
+    fill(LAPTOP, PHONE)
+    assert killed(home, WRITING, "after", 1) == signal.SIGKILL
+    in_use = pytest.raises(Problem, match="is in use by another archive-reader: try again")
+    with mirrors.find(ACCOUNT, [LAPTOP]) as writing, writing._file.writing(), in_use:
+        opens(LAPTOP)
 
 
 def test_killed_while_it_is_encrypted_anew(home, path, key_path):
