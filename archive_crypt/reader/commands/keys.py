@@ -58,7 +58,8 @@ examples:
 
 The key is published no more, and confirmed no more. Its file stays: what was encrypted for it opens
 with nothing else, until archive-reader rekey has put another in its place. The names by which it was
-published are kept for that. If it was given to archive-reader enable, enable again without it.
+published are kept for that. If it was given to archive-reader enable, enable again without it. The next
+archive-reader sync shuts it out of the local mirror.
 """
 
 
