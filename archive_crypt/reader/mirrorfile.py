@@ -195,8 +195,8 @@ class MirrorFile:
             raise Problem(f"{self._path} cannot hold a number from the server: it is too large.") from None
 
 
-_DAMAGED = "is damaged: remove it and sync again."
-_NOT_OF_THIS_KEY = "is damaged, or not of the key beside it: remove it and sync again."
+_DAMAGED = "is damaged: move it away and sync again."
+_NOT_OF_THIS_KEY = "is damaged, or not of the key beside it: move it away and sync again."
 _TROUBLES = {
     sqlcipher.SQLITE_BUSY: "is in use by another archive-reader: try again when that is done.",
     sqlcipher.SQLITE_CANTOPEN: "cannot be opened or made: see whether you may write to its folder.",

@@ -117,6 +117,6 @@ def _read(path: Path) -> etree._Element:
         raise Problem(f"{path} cannot be read: {error.strerror}") from None
     except (etree.XMLSyntaxError, BadRequest):
         raise Problem(
-            f"{path} is damaged, and without it its mirror cannot be opened: remove both."
+            f"{path} is damaged, and without it its mirror cannot be opened: move both away and sync again."
         ) from None
     return root

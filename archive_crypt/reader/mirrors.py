@@ -61,7 +61,7 @@ def find(account: str, private_keys: Sequence[PrivateKey]) -> Mirror:
         except FileNotFoundError:
             raise Problem(
                 f"{key_path} does not exist, and without it {path} cannot be opened: "
-                "remove that and sync again."
+                "move that away and sync again."
             ) from None
 
 

@@ -148,7 +148,7 @@ def test_encrypted(path, mirror):
 
 def test_of_another_key(path, mirror, capfd):
     """With another key there is one line, and nothing else, also from the library."""
-    with pytest.raises(Problem, match="is damaged, or not of the key beside it: remove it and sync again"):
+    with pytest.raises(Problem, match="is damaged, or not of the key beside it: move it away and sync again"):
         Mirror(path, OTHER)
     assert capfd.readouterr() == ("", "")
 
@@ -166,7 +166,7 @@ def test_damaged(path, capfd, where):
     octets = bytearray(path.read_bytes())
     octets[where] ^= 1
     path.write_bytes(octets)
-    with pytest.raises(Problem, match="is damaged.*: remove it and sync again"):
+    with pytest.raises(Problem, match="is damaged.*: move it away and sync again"):
         Mirror(path, KEY)
     assert capfd.readouterr() == ("", "")
 
@@ -175,7 +175,7 @@ def test_damaged(path, capfd, where):
 def test_no_mirror_at_all(path, content):
     """A file that is something else is not written to."""
     path.write_bytes(content)
-    with pytest.raises(Problem, match="remove it and sync again"):
+    with pytest.raises(Problem, match="move it away and sync again"):
         Mirror(path, KEY)
     assert path.read_bytes() == content
 
@@ -229,7 +229,7 @@ def test_places(tmp_path, monkeypatch):
     with pytest.raises(Problem, match="There is no mirror of juliet@x"):
         mirrors.find("juliet@x", [LAPTOP])
     (tmp_path / "archive-reader" / "romeo@x.mirror.key").unlink()
-    with pytest.raises(Problem, match="without it .* cannot be opened: remove that and sync again"):
+    with pytest.raises(Problem, match="without it .* cannot be opened: move that away and sync again"):
         mirrors.find("romeo@x", [LAPTOP])
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -122,7 +122,8 @@ def test_damaged_keys(key_path, damage):
     key_path.write_bytes(content)
     for use in (opens, partial(synced, confirmed=BOTH)):
         with pytest.raises(
-            Problem, match="is damaged, and without it its mirror cannot be opened: remove both"
+            Problem,
+            match="is damaged, and without it its mirror cannot be opened: move both away and sync again",
         ):
             use(LAPTOP)
     assert key_path.read_bytes() == content
