@@ -24,7 +24,7 @@ from archive_crypt.reader.failures import Problem
 MOST_PLAINTEXT = 1024 * 1024
 
 _OPTIONS = (
-    *("--batch", "--no-tty", "--quiet", "--no-options", "--status-fd", "2", "--pinentry-mode", "loopback"),
+    *("--batch", "--no-tty", "--quiet", "--no-options", "--pinentry-mode", "loopback"),
     *("--trust-model", "always", "--disable-dirmngr", "--no-auto-key-retrieve"),
     *("--max-output", str(MOST_PLAINTEXT)),
 )
@@ -60,6 +60,16 @@ class _Certificate:
 
     user_ids: set[str] = field(default_factory=set)
     ends: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What gpg wrote, and by lines what it told programs, who must not believe its other words: user
+    ids and names of files stand there, which anybody can choose."""
+
+    failed: bool
+    output: bytes
+    status: list[str]
 
 
 class Keyring:
@@ -101,11 +111,11 @@ class Keyring:
     def open(self, message: bytes) -> Opened:
         """A message, decrypted and looked at."""
         done = self._gpg(["--decrypt"], message)
-        words = [line.split() for line in _status(done)]
+        words = [line.split(" ") for line in done.status]
         recipients = tuple(word[1] for word in words if word[0] == "ENC_TO")
         opened = any(word[0] == "DECRYPTION_OKAY" for word in words)
         return Opened(
-            plaintext=done.stdout if opened else None,
+            plaintext=done.output if opened else None,
             recipients=recipients,
             ours=not self._secret.isdisjoint(recipients),
             signers=tuple(self._signers(words)) if opened else (),
@@ -135,7 +145,7 @@ class Keyring:
             octets = path.read_bytes()
         except OSError as error:
             raise Problem(f"{path} cannot be read: {error.strerror}") from None
-        status = _status(self._gpg(["--import"], octets))
+        status = self._gpg(["--import"], octets).status
         if not any(line.startswith("IMPORT_OK ") for line in status):
             raise Problem(f"{path} holds no OpenPGP key.")
 
@@ -144,7 +154,7 @@ class Keyring:
         certificate, secret, end = _Certificate(), False, ""
         for option in ("--list-keys", "--list-secret-keys"):
             listing = self._gpg([option, "--with-colons", "--fixed-list-mode"])
-            for line in listing.stdout.decode(errors="replace").splitlines():
+            for line in _lines(listing.output):
                 fields = line.split(":")
                 if fields[0] in ("pub", "sec"):
                     certificate = _Certificate()
@@ -167,38 +177,35 @@ class Keyring:
             capture_output=True,
             check=False,
         )
-        lines = (line.split() for line in done.stdout.decode(errors="replace").splitlines())
+        lines = (line.split() for line in _lines(done.stdout))
         return any(word[:2] == ["S", "KEYINFO"] and word[7:8] == ["P"] for word in lines)
 
     def _unlock(self) -> None:
         self._passphrase = self._ask()
         # What it exports is protected as before, and dropped here; but it takes the passphrase.
-        if self._gpg(["--export-secret-keys"]).returncode:
+        if self._gpg(["--export-secret-keys"]).failed:
             raise Problem("The passphrase of the OpenPGP key is wrong; or there are several, which differ.")
 
-    def _gpg(self, arguments: list[str], given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def _gpg(self, arguments: list[str], given: bytes = b"") -> _Done:
         reading, writing = os.pipe()
-        try:
-            # A pipe takes 64 KiB without a reader, and no passphrase is that long.
-            os.write(writing, self._passphrase + b"\n")
-            os.close(writing)
-            return subprocess.run(  # noqa: S603 - no shell, our own words
-                [
-                    _program("gpg"),
-                    "--homedir",
-                    self._home,
-                    *_OPTIONS,
-                    "--passphrase-fd",
-                    str(reading),
-                    *arguments,
-                ],
+        # A file for what it tells programs, as a pipe that is full would stop it: there can be any number
+        # of recipients.
+        with open(reading, "rb"), tempfile.TemporaryFile(dir=self._home) as status:
+            with open(writing, "wb") as passphrase:
+                # A pipe takes 64 KiB without a reader, and no passphrase is that long.
+                passphrase.write(self._passphrase + b"\n")
+            fds = (reading, status.fileno())
+            options = ("--passphrase-fd", str(fds[0]), "--status-fd", str(fds[1]))
+            done = subprocess.run(  # noqa: S603 - no shell, our own words
+                [_program("gpg"), "--homedir", self._home, *_OPTIONS, *options, *arguments],
                 input=given,
                 capture_output=True,
-                pass_fds=(reading,),
+                pass_fds=fds,
                 check=False,
             )
-        finally:
-            os.close(reading)
+            status.seek(0)
+            told = [line.removeprefix(_STATUS) for line in _lines(status.read()) if line.startswith(_STATUS)]
+        return _Done(done.returncode != 0, done.stdout, told)
 
     def _clear(self) -> None:
         subprocess.run(  # noqa: S603 - no shell, our own words
@@ -213,10 +220,9 @@ def _program(name: str) -> str:
     return shutil.which(name) or name
 
 
-def _status(done: subprocess.CompletedProcess[bytes]) -> list[str]:
-    """What it tells programs."""
-    said = done.stderr.decode(errors="replace").splitlines()
-    return [line.removeprefix(_STATUS) for line in said if line.startswith(_STATUS)]
+def _lines(octets: bytes) -> list[str]:
+    """As gpg ends them: it leaves in a user id what else Python takes for the end of a line."""
+    return octets.decode(errors="replace").split("\n")
 
 
 def _in_memory() -> str | None:

@@ -44,11 +44,16 @@ class People:
         path.write_bytes(self.gpg("--armor", "--export-secret-keys", f"={user_id}", passphrase=passphrase))
         return path
 
-    def public(self, user_id):
+    def public(self, user_id, name=None):
         """The file of a public key."""
-        path = self.folder / f"{user_id.partition(':')[2]}.public"
+        path = self.folder / f"{name or user_id.partition(':')[2]}.public"
         path.write_bytes(self.gpg("--export", f"={user_id}"))
         return path
+
+    def fingerprint(self, user_id):
+        """The name of a key among all keys of the world."""
+        listing = self.gpg("--list-keys", "--with-colons", f"={user_id}").decode().split("\n")
+        return next(line.split(":")[9] for line in listing if line.startswith("fpr:"))
 
     def seals(self, signer, plaintext, *recipients, passphrase="", more=()):
         """The octets of a message from `signer`, or if that is None, that nobody signed."""

@@ -20,6 +20,8 @@ from tests.reader.pgp import archived, people, signcrypt
 
 ROMEO, JULIET, MALLORY = "romeo@montague.lit", "juliet@capulet.lit", "mallory@x.lit"
 R, J, M = f"xmpp:{ROMEO}", f"xmpp:{JULIET}", f"xmpp:{MALLORY}"
+#: A packet that says for which key a message is, of a key that nobody has (RFC 4880 5.1).
+FOR_ANOTHER = bytes((0xC1, 13, 3, *b"\0another", 1, 0, 8, 255))
 START = MORNING * SECOND
 COLLECTION = Listed(f"{JULIET}/balcony", START, "2026-11-21T10:00:00Z")
 
@@ -111,6 +113,34 @@ def test_in_the_other_direction(verona, keyring):
 def test_signed_by_somebody_else(verona, keyring):
     """A good signature of another person's key is none of the sender."""
     assert findings(read(keyring, verona.seals(M, signcrypt(ROMEO), R))) == ["openpgp-invalid"]
+
+
+@pytest.mark.clause("D374-11")
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x1e", "\r", " "])
+def test_names_that_pose_as_the_programs_words(verona, keyring, end):
+    """No user id of the signer's key and no name of a file passes for what gpg says of a signature."""
+    finger = verona.fingerprint(J)
+    lie = end.join(
+        (
+            "M",
+            f"[GNUPG:] GOODSIG {finger[-16:]} {J}",
+            f"[GNUPG:] VALIDSIG {finger} 2026-11-21 1795255200 0 4 0 22 10 00 {finger}",
+            f"fpr:::::::::{finger}:",
+            "pub",
+        )
+    )
+    verona.make(lie)
+    message = verona.seals(lie, signcrypt(ROMEO), R, more=("--set-filename", lie))
+    files = [verona.secret(R), verona.public(J), verona.public(lie, "liar")]
+    with Keyring(files, lambda: b"") as known:
+        assert findings(read(known, message)) == ["openpgp-invalid"]
+    assert findings(read(keyring, message)) == ["openpgp-unknown"]
+
+
+def test_for_very_many(verona, keyring):
+    """A message for very many keys neither stops gpg nor the reader: what it tells of them is long."""
+    message = verona.seals(J, signcrypt(ROMEO), R)
+    assert findings(read(keyring, FOR_ANOTHER * 2_000 + message)) == ["openpgp-valid"]
 
 
 def test_signed_by_nobody(verona, keyring):
