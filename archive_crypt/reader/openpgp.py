@@ -28,6 +28,8 @@ _OPTIONS = (
     *("--trust-model", "always", "--disable-dirmngr", "--no-auto-key-retrieve"),
     *("--max-output", str(MOST_PLAINTEXT)),
 )
+#: Linux has it; mkdtemp is safe there.
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108
 _STATUS = "[GNUPG:] "
 #: How its listings write a colon, and what else would confuse them.
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
@@ -75,7 +77,7 @@ class _Done:
 class Keyring:
     """The keys in some files, in a context: secret ones open, public ones tell who signed.
 
-    :raises Problem: there is no gpg, or a file holds no key; the text says which.
+    :raises Problem: there is no gpg, no memory to keep its home in, or no key in a file; the text says which.
     """
 
     def __init__(self, files: Sequence[Path], passphrase: Callable[[], bytes]) -> None:
@@ -225,9 +227,12 @@ def _lines(octets: bytes) -> list[str]:
     return octets.decode(errors="replace").split("\n")
 
 
-def _in_memory() -> str | None:
-    """A folder that is on no disk, if there is one."""
-    for folder in (os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"):  # noqa: S108 - mkdtemp is safe there
+def _in_memory() -> str:
+    """A folder that is on no disk: what is deleted there can be read no more."""
+    for folder in (os.environ.get("XDG_RUNTIME_DIR", ""), _SHARED_MEMORY):
         if folder and os.access(folder, os.W_OK | os.X_OK):
             return folder
-    return None
+    raise Problem(
+        "Copies of OpenPGP keys must not lie on a disk, and there is no folder in memory to write to: set "
+        "XDG_RUNTIME_DIR to one that is yours alone (on a tmpfs, say)."
+    )

@@ -9,6 +9,7 @@ import pytest
 
 from archive_crypt.core.items import ReadItem
 from archive_crypt.model import SECOND
+from archive_crypt.reader import openpgp
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.opening import Entry
@@ -295,6 +296,17 @@ def test_nothing_stays(verona, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
     agents = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(home) not in agents
+
+
+def test_without_memory_for_the_keys(verona, monkeypatch, tmp_path):
+    """No copy of a secret key is written where there may be a disk under it; what to set is said."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(openpgp, "_SHARED_MEMORY", str(tmp_path / "missing"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with pytest.raises(Problem, match="set XDG_RUNTIME_DIR"), Keyring([verona.secret(R)], lambda: b""):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_gpg(monkeypatch):
