@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -30,7 +30,7 @@ Progress = Callable[[Summary], None]
 
 
 #: Writes a page of a collection; how many messages there were, and how many of them are suspicious.
-Put = Callable[[ChatPage], tuple[int, int]]
+Put = Callable[[ChatPage], Awaitable[tuple[int, int]]]
 
 
 async def export(
@@ -38,8 +38,8 @@ async def export(
 ) -> Summary:
     """These collections, opened and checked, written one after the other as they come."""
 
-    def put(page: ChatPage) -> tuple[int, int]:
-        entries = book.read(page)
+    async def put(page: ChatPage) -> tuple[int, int]:
+        entries = await book.read_aside(page)
         for entry in entries:
             writer.entry(entry)
         return len(entries), sum(entry.suspicious for entry in entries)
@@ -53,7 +53,7 @@ async def export_encrypted(
     """These collections with what is sealed as the server gives it, and the EncryptedKeys that open it."""
     nobodys = Book([])  # it keeps the time of what is in clear
 
-    def put(page: ChatPage) -> tuple[int, int]:
+    async def put(page: ChatPage) -> tuple[int, int]:
         for number, part in enumerate(page.parts):
             index = 0 if number else page.index  # only its first item begins the page
             entries = nobodys.read(replace(page, parts=(part,), keys=(), index=index))
@@ -102,7 +102,7 @@ async def _collection(
             if not begun:
                 writer.begin(collection, extras_of(page, book.form(page)))
                 begun = True
-            messages, troubles = put(page)
+            messages, troubles = await put(page)
             summary.messages += messages
             summary.troubles += troubles
             count = page.info.count if page.info else None

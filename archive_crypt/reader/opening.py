@@ -1,9 +1,10 @@
 """Pages of a collection -> its messages, or what is to be said of those that cannot be read or
-believed, each in its place. Pure: pages come from anywhere, private keys are handed in.
+believed, each in its place. No network and no file: pages come from anywhere, private keys are handed in.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,19 @@ class Book:
         return any(known.isdisjoint(xmlenc.read_keys_of(part)) for part in sealed)
 
     def read(self, page: ChatPage) -> list[Entry]:
-        """The messages of the next page."""
+        """The messages of the next page. Inner messages are waited for: `read_aside` does not keep a
+        connection waiting."""
+        entries = self._read(page)
+        return entries if self._inner is None else [self._inner(page.collection, entry) for entry in entries]
+
+    async def read_aside(self, page: ChatPage) -> list[Entry]:
+        """The same, but inner messages are read in another thread, one after another."""
+        inner = self._inner
+        if inner is None:
+            return self.read(page)
+        return [await asyncio.to_thread(inner, page.collection, entry) for entry in self._read(page)]
+
+    def _read(self, page: ChatPage) -> list[Entry]:
         self._data_keys.learn(_read_keys(page))
         self._clock.turn(page.index)
         sealed = [is_sealed(part) for part in page.parts]
@@ -119,7 +132,7 @@ class Book:
         for part, is_data in zip(page.parts, sealed, strict=True):
             entries += self._sealed(*next(opened)) if is_data else self._in_clear(part)
             self._place += 1
-        return entries if self._inner is None else [self._inner(page.collection, entry) for entry in entries]
+        return entries
 
     def form(self, page: ChatPage) -> etree._Element | None:
         """The attributes form of a page (XEP-0136 5.8), opened if it is sealed; None: there is none, or

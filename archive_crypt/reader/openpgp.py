@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,8 @@ class _Done:
 
 
 class Keyring:
-    """The keys in some files, in a context: secret ones open, public ones tell who signed.
+    """The keys in some files, in a context: secret ones open, public ones tell who signed. Any thread may
+    `open`; leaving the context waits for it.
 
     :raises Problem: there is no gpg, no memory to keep its home in, or no key in a file; the text says which.
     """
@@ -85,6 +87,7 @@ class Keyring:
         self._ask = passphrase
         self._passphrase = b""
         self._home = ""
+        self._lock = threading.Lock()
         self._certificates: dict[str, _Certificate] = {}
         self._secret: set[str] = set()
 
@@ -108,11 +111,13 @@ class Keyring:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clear()
+        with self._lock:  # who was told to end may have left one behind that still opens
+            self._clear()
 
     def open(self, message: bytes) -> Opened:
         """A message, decrypted and looked at."""
-        done = self._gpg(["--decrypt"], message)
+        with self._lock:
+            done = self._gpg(["--decrypt"], message)
         words = [line.split(" ") for line in done.status]
         recipients = tuple(word[1] for word in words if word[0] == "ENC_TO")
         opened = any(word[0] == "DECRYPTION_OKAY" for word in words)
@@ -189,22 +194,22 @@ class Keyring:
             raise Problem("The passphrase of the OpenPGP key is wrong; or there are several, which differ.")
 
     def _gpg(self, arguments: list[str], given: bytes = b"") -> _Done:
-        reading, writing = os.pipe()
         # A file for what it tells programs, as a pipe that is full would stop it: there can be any number
         # of recipients.
-        with open(reading, "rb"), tempfile.TemporaryFile(dir=self._home) as status:
-            with open(writing, "wb") as passphrase:
-                # A pipe takes 64 KiB without a reader, and no passphrase is that long.
-                passphrase.write(self._passphrase + b"\n")
-            fds = (reading, status.fileno())
-            options = ("--passphrase-fd", str(fds[0]), "--status-fd", str(fds[1]))
-            done = subprocess.run(  # noqa: S603 - no shell, our own words
-                [_program("gpg"), "--homedir", self._home, *_OPTIONS, *options, *arguments],
-                input=given,
-                capture_output=True,
-                pass_fds=fds,
-                check=False,
-            )
+        with tempfile.TemporaryFile(dir=self._home) as status:
+            reading, writing = os.pipe()
+            with open(reading, "rb"):
+                with open(writing, "wb") as passphrase:
+                    # A pipe takes 64 KiB without a reader, and no passphrase is that long.
+                    passphrase.write(self._passphrase + b"\n")
+                options = ("--passphrase-fd", str(reading), "--status-fd", str(status.fileno()))
+                done = subprocess.run(  # noqa: S603 - no shell, our own words
+                    [_program("gpg"), "--homedir", self._home, *_OPTIONS, *options, *arguments],
+                    input=given,
+                    capture_output=True,
+                    pass_fds=(reading, status.fileno()),
+                    check=False,
+                )
             status.seek(0)
             told = [line.removeprefix(_STATUS) for line in _lines(status.read()) if line.startswith(_STATUS)]
         return _Done(done.returncode != 0, done.stdout, told)

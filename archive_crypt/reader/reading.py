@@ -94,7 +94,7 @@ async def _read_last(
             continue
         parts += sum(map(len, pages))
         found.insert(0, (collection, pages))
-    opened = [(collection, *_opened(collection, pages, book)) for collection, pages in found]
+    opened = [(collection, *await _opened(collection, pages, book)) for collection, pages in found]
     # What clients seal is several messages in one part: the first of those may be too many.
     surplus = max(0, sum(len(entries) for _, entries, _ in opened) - most)
     for collection, entries, missing in opened:
@@ -105,10 +105,10 @@ async def _read_last(
     return troubles
 
 
-def _opened(collection: Listed, pages: Sequence[ChatPage], book: Book) -> tuple[list[Entry], int]:
+async def _opened(collection: Listed, pages: Sequence[ChatPage], book: Book) -> tuple[list[Entry], int]:
     """The entries of a collection's last pages, and how many more it should have."""
     book.begin(collection, pages[0].index)
-    entries = [entry for page in pages for entry in book.read(page)]
+    entries = [entry for page in pages for entry in await book.read_aside(page)]
     info = pages[-1].info
     return entries, book.end(info.count if info else None)
 
@@ -117,7 +117,7 @@ async def _show(pages: AsyncIterator[ChatPage], collection: Listed, book: Book, 
     book.begin(collection)
     troubles, count = 0, None
     async for page in pages:
-        troubles += _show_entries(book.read(page), display)
+        troubles += _show_entries(await book.read_aside(page), display)
         count = page.info.count if page.info else None
     return troubles + _show_missing(book.end(count), display)
 

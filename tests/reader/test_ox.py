@@ -3,6 +3,9 @@
 import os
 import shutil
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -56,6 +59,12 @@ def read(keyring, *args, **kwargs):
 
 def findings(read_entry):
     return [finding.word for finding in read_entry.findings]
+
+
+def runs_in(home):
+    """Whether a program runs there."""
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return str(home) in running
 
 
 @pytest.mark.clause("D374-11", "0374-2-05", "0374-1-01")
@@ -294,8 +303,28 @@ def test_nothing_stays(verona, monkeypatch, tmp_path):
         (home,) = tmp_path.glob("archive-reader-*")
         assert home.stat().st_mode & 0o777 == 0o700
     assert list(tmp_path.iterdir()) == []
-    agents = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(home) not in agents
+    assert not runs_in(home)
+
+
+def test_left_while_a_thread_opens(verona, monkeypatch, tmp_path):
+    """Who was told to end and still opens a message keeps nothing alive: what is left behind is gone."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    message, opened = verona.seals(J, signcrypt(ROMEO), R), threading.Event()
+
+    def open_some():
+        with suppress(FileNotFoundError):
+            for _ in range(3):
+                keyring.open(message)
+                opened.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with Keyring([verona.secret(R)], lambda: b"") as keyring:
+            ended = pool.submit(open_some)
+            assert opened.wait(20)
+            (home,) = tmp_path.iterdir()
+        ended.result(20)
+    assert list(tmp_path.iterdir()) == []
+    assert not runs_in(home)
 
 
 def test_without_memory_for_the_keys(verona, monkeypatch, tmp_path):
