@@ -4,13 +4,12 @@ import pytest
 
 from archive_crypt.core.rsm import PageInfo
 from archive_crypt.reader.errors import NotUnderstood
-from archive_crypt.reader.xep_0136 import paging
-from archive_crypt.reader.xep_0136.paging import Paging
+from archive_crypt.reader.xep_0136.paging import COLLECTIONS, ITEMS, Paging
 
 
-def follow(*pages, after=None, complete=True):
+def follow(*pages, complete=True, **begun):
     """What is asked after, for pages of (length, first, last, index, count); the last answer is None."""
-    following, asked = Paging(after), []
+    following, asked = Paging(**begun), []
     for length, *info in pages:
         asked.append(following.after)
         if not following.next(PageInfo(*info) if info else None, length, complete=complete):
@@ -63,10 +62,24 @@ def test_what_is_not_known_is_not_complained_of():
     assert follow((2, None, "d", None, 5), (0, None, None, None, 5), after="b") == ["b", "d", None]
 
 
-def test_more_and_more(monkeypatch):
-    """A server that makes up more and more comes to an end, too: it counts, or not."""
-    monkeypatch.setattr(paging, "_GROWTH", 10)
-    monkeypatch.setattr(paging, "_UNCOUNTED", 50)
-    for count in (lambda place: place + 9, lambda place: None):
-        with pytest.raises(NotUnderstood, match="no end"):
-            follow(*[(5, "a", f"id{place}", place, count(place)) for place in range(0, 100, 5)])
+def pages(length, count, end):
+    """Pages of so many up to an end, each with other ids; `count`: what is counted at a place."""
+    for place in range(0, end, length):
+        yield length, f"first{place}", f"last{place}", place, count(place)
+
+
+@pytest.mark.parametrize("count", [lambda place: place + 1_009, lambda place: None, lambda place: 10**12])
+@pytest.mark.parametrize("most", [ITEMS, COLLECTIONS])
+def test_more_and_more(count, most):
+    """A server that makes up more and more comes to an end, too: it counts, more at each page or at once
+    more than there can be, or not."""
+    with pytest.raises(NotUnderstood, match="no end"):
+        follow(*pages(1_000, count, most + 2_000), most=most)
+
+
+@pytest.mark.parametrize(("most", "there"), [(ITEMS, 1_000_000), (COLLECTIONS, 10_000_000)])
+@pytest.mark.parametrize("counts", [True, False])
+def test_very_much(most, there, counts):
+    """Archives as large as any, and collections into which years were uploaded, are read to their end."""
+    known = pages(1_000, lambda place: there if counts else None, there)
+    assert follow(*known, (0,), most=most)[-1] is None

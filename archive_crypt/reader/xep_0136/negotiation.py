@@ -23,7 +23,7 @@ from archive_crypt.reader.errors import (
     ServiceUnavailable,
 )
 from archive_crypt.reader.xep_0136.dialects import PREFERRED, Dialects
-from archive_crypt.reader.xep_0136.paging import Paging
+from archive_crypt.reader.xep_0136.paging import COLLECTIONS, Paging
 
 Kind = Literal["get", "set"]
 Parts = tuple[str, ...]
@@ -108,7 +108,7 @@ class Negotiating(BasePlugin):
         among: Collection[Dialect] = PREFERRED,
     ) -> AsyncGenerator[P, None]:
         """The pages of a list of collections of some kind, all or those `after` an id; see `ask`."""
-        paging = Paging(after)
+        paging = Paging(after, COLLECTIONS)
         while True:
             wanted = PageRequest(max=self.list_page, after=paging.after)
             page = read(await self.get(parts, partial(build, page=wanted), among))

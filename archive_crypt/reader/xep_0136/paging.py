@@ -5,16 +5,19 @@ from __future__ import annotations
 from archive_crypt.core.rsm import PageInfo
 from archive_crypt.reader.errors import NotUnderstood
 
-#: So many more than were counted at first may come, as a set grows while it is read; and so many in
-#: all where the server does not count.
-_GROWTH, _UNCOUNTED = 10_000, 1_000_000
+#: What a collection may hold, whatever a server counts: our recorder writes 2^16 items at most, and uploads
+#: may add to those. And what may be listed: archives of ten million collections are.
+ITEMS, COLLECTIONS = 2**20, 2**24
+#: So many more than were counted at first may come, as a set grows while it is read.
+_GROWTH = 10_000
 
 
 class Paging:
-    """Where the next page begins: `after`; None: with the first."""
+    """Where the next page begins: `after`; None: with the first. More than `most` are not believed."""
 
-    def __init__(self, after: str | None = None) -> None:
+    def __init__(self, after: str | None = None, most: int = ITEMS) -> None:
         self.after = after
+        self._most = most
         self._seen = set[str | None]([after])
         #: The place that was reached, as far as the server lets us know; None: it does not.
         self._reached: int | None = None if after else 0
@@ -51,6 +54,8 @@ class Paging:
 
     def _check_bound(self, count: int | None) -> None:
         if self._bound is None:
-            self._bound = _UNCOUNTED if count is None else 2 * count + _GROWTH
+            self._bound = self._most if count is None else min(2 * count + _GROWTH, self._most)
         if self._received > self._bound:
-            raise NotUnderstood("The server gives more and more, and comes to no end.")
+            raise NotUnderstood(
+                f"The server gives more and more, {self._received:,} by now, and comes to no end."
+            )
