@@ -10,7 +10,14 @@ from archive_crypt.core.items import ReadItem
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.model import SaveMode
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.errors import CannotAsk, NotAcceptable, NotFound, NotWanted, PolicyViolation
+from archive_crypt.reader.errors import (
+    CannotAsk,
+    NotAcceptable,
+    NotFound,
+    NotUnderstood,
+    NotWanted,
+    PolicyViolation,
+)
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.formats import jsonl, mail
 from archive_crypt.reader.formats.transcript import Extras, Transcript, settled
@@ -88,6 +95,9 @@ async def save(
             await _save(archive, transcript, how, report, summary)
         except _ITS_OWN as error:
             report(transcript.collection, f"not saved. {error}")
+            summary.troubles += 1
+        except NotUnderstood as error:
+            report(transcript.collection, str(error))
             summary.troubles += 1
     return summary
 

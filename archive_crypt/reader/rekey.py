@@ -15,7 +15,7 @@ from lxml import etree
 
 from archive_crypt.model import Micros, PageRequest
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.errors import CannotAsk, Conflict, NotFound, Refused
+from archive_crypt.reader.errors import CannotAsk, Conflict, NotFound, NotUnderstood, Refused
 from archive_crypt.reader.protocol import ChatPage, Listed
 from archive_crypt.reader.rewrapping import DataKey, Evidence, Holder, Why, held, plan, which, wrap
 from archive_crypt.reader.xep_0136.paging import Paging
@@ -117,6 +117,8 @@ class Rekey:
             self._left.append(Left(collection, Why.CHANGED))
         except Refused as error:
             self._left.append(Left(collection, Why.REFUSED, str(error)))
+        except NotUnderstood as error:
+            self._left.append(Left(collection, Why.NOT_UNDERSTOOD, str(error)))
 
     async def _replace(self, collection: Listed, elements: Sequence[etree._Element]) -> None:
         old, new = Evidence(self._old), Evidence(self._new)

@@ -36,6 +36,7 @@ class Why(enum.Enum):
     NOT_VERIFIED = ("not-verified", False, "what took the place of one did not come back as it was sent")
     CHANGED = ("changed", True, "the collection changed meanwhile")
     REFUSED = ("refused", False, "the server refused")
+    NOT_UNDERSTOOD = ("not-understood", False, "what the server answers makes no sense")
 
     def __init__(self, word: str, passing: bool, text: str) -> None:
         self.word = word

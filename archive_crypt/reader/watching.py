@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from archive_crypt.core import jids
 from archive_crypt.model import SECOND, Micros, PageRequest
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.errors import NotFound
+from archive_crypt.reader.errors import NotFound, NotUnderstood
 from archive_crypt.reader.opening import Book, Entry
 from archive_crypt.reader.protocol import ChatPage, Listed, Query
+from archive_crypt.reader.reading import Report
 from archive_crypt.reader.xep_0136.paging import Paging
 
 #: Seconds before the beginning in which a collection changed that may still be open. Servers close
@@ -34,11 +35,12 @@ class _Followed:
 class Watch:
     """The collections of an archive that match a query, as they grow."""
 
-    def __init__(self, archive: Archive, book: Book, query: Query) -> None:
-        """`book` has the private keys."""
+    def __init__(self, archive: Archive, book: Book, query: Query, report: Report) -> None:
+        """`book` has the private keys; `report` is told of a collection where the server makes no sense."""
         self._archive = archive
         self._book = book
         self._query = query
+        self._report = report
         self._followed: dict[tuple[str, Micros], _Followed] = {}
         self._begun: Micros = 0
         self._cursor: str | None = None
@@ -103,6 +105,9 @@ class Watch:
                 self._follow(collection)
                 pages = await self._pages(collection)
         except NotFound:
+            return []
+        except NotUnderstood as error:
+            self._report(collection, str(error))
             return []
         followed = self._followed[which]
         entries = [entry for page in pages for entry in followed.book.read(page)]

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from archive_crypt.core import xmlenc
 from archive_crypt.core.dialect import T, V
+from archive_crypt.core.rsm import PageInfo
 from archive_crypt.crypto import envelope, opening
 from archive_crypt.crypto.envelope import AES128_CBC, AES256_GCM, RSA_1_5, RSA_OAEP
 from archive_crypt.model import SECOND, EncryptedKey, SealedItem, UploadedKey
@@ -497,6 +498,30 @@ async def test_what_the_server_refuses(serve, replaced, readable):
     assert (outcome.replaced, reasons(outcome), outcome.empty) == (1, [(JULIET, "refused")], False)
     assert "too many EncryptedKeys" in outcome.left[0].detail
     assert one in collection.keys
+
+
+@ensureDeferred
+async def test_where_the_server_makes_no_sense(served, replaced):
+    """A collection of which the server repeats one page for ever is named, none of its EncryptedKeys is
+    deleted, and the rest goes on."""
+
+    class Repeating(Archive):
+        def __init__(self, connection):
+            super().__init__(connection)
+            self._page, self.sealed.page = self.sealed.page, self._repeated
+
+        async def _repeated(self, collection, names, *wanted):
+            if collection.start != MORNING * SECOND:
+                return await self._page(collection, names, *wanted)
+            found = await self._page(collection, names)
+            return replace(found, keys=(), info=PageInfo("a", "again", None, None))
+
+    for hour in range(2):
+        await served.record(f"{hour}", at=MORNING + 3600 * hour)
+    outcome, _ = await replaced(Repeating)
+    assert (outcome.replaced, reasons(outcome), outcome.empty) == (1, [(JULIET, "not-understood")], False)
+    assert "again and again" in outcome.left[0].detail
+    assert wrapped_for(served, OLD) == [1, 0]
 
 
 @ensureDeferred

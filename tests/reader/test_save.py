@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.words.protocols.jabber.error import StanzaError
 
 from archive_crypt.model import SaveMode
 from archive_crypt.reader import cli
 from tests.kit import MORNING
 from tests.reader.conftest import DOMAIN
+from tests.reader.scripted import Scripted
 
 ROMEO, JULIET, NURSE = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}", f"nurse@{DOMAIN}"
 
@@ -187,6 +189,28 @@ async def test_something_else_is_there(served, reader, exported, laptop):
     assert done.code == 4
     assert "the archive has something else there" in done.err
     assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["other", "three"]
+
+
+@ensureDeferred
+async def test_where_the_server_makes_no_sense(serve, reader, exported, laptop):
+    """A collection of which the server repeats one page for ever is named; the others are saved."""
+    (file,) = await exported("jsonl")
+
+    def script(element):
+        if element.name == "save":
+            return f"<save xmlns='{element.uri}'><chat with='{NURSE}' start='2026-11-21T11:00:00Z'/></save>"
+        if element.name == "retrieve" and element["with"] == JULIET:
+            pages = "<set xmlns='http://jabber.org/protocol/rsm'><first>a</first><last>b</last></set>"
+            chat = f"<chat xmlns='{element.uri}' with='{JULIET}' start='2026-11-21T10:00:00Z'>"
+            return f"{chat}<to><body>one</body></to>{pages}</chat>"
+        return StanzaError("item-not-found")
+
+    heard = []
+    lying = serve(features=(), handler=lambda archiver, jid: Scripted(script, heard))
+    done = await reader("save", ROMEO, file, *laptop, "--force", at=lying)
+    assert done.code == 4
+    assert f"{JULIET}, 2026-11-21T10:00:00Z: The server gives the same page again and again." in done.err
+    assert [element.chat["with"] for element in heard if element.name == "save"] == [NURSE]
 
 
 @ensureDeferred

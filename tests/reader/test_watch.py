@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -15,6 +16,7 @@ from twisted.words.protocols.jabber.jid import JID
 from archive_crypt.core import stanzas
 from archive_crypt.core.dialect import F
 from archive_crypt.core.items import ReadItem
+from archive_crypt.core.rsm import PageInfo
 from archive_crypt.model import SECOND, Direction
 from archive_crypt.reader import given, protocol
 from archive_crypt.reader.opening import Book
@@ -48,9 +50,9 @@ async def news(watched):
 def watching(served, using):
     """A function that runs something with romeo's archive being watched; the clock is the test's."""
 
-    def start(use, query=None):
+    def start(use, query=None, report=None):
         async def run(archive):
-            watched = Watch(archive, Book([LAPTOP]), query or Query())
+            watched = Watch(archive, Book([LAPTOP]), query or Query(), report or pytest.fail)
             await watched.begin()
             return await use(archive, watched)
 
@@ -123,13 +125,36 @@ async def test_only_with_some(served, watching):
 
 
 @ensureDeferred
+async def test_where_the_server_makes_no_sense(served, watching):
+    """A collection that comes to no end is told of, and the news of the others come."""
+    told = []
+
+    async def use(archive, watched):
+        page = archive.sealed.page
+
+        async def repeated(collection, wanted, request):
+            if collection.with_ != JULIET:
+                return await page(collection, wanted, request)
+            return replace(await page(collection, wanted), info=PageInfo("a", "again", None, None))
+
+        archive.sealed.page = repeated
+        await as_asyncio(served.record("But soft", at=soon()))
+        await as_asyncio(served.record("Ay me", to=NURSE, at=soon()))
+        return await news(watched)
+
+    assert await watching(use, report=lambda *why: told.append(why)) == [(NURSE, ["Ay me"])]
+    ((collection, why),) = told
+    assert (collection.with_, why) == (JULIET, "The server gives the same page again and again.")
+
+
+@ensureDeferred
 async def test_many_at_once(serve, using):
     """What comes between two looks may take more than a page, of a collection and of changes."""
     served = serve(most_items=2, most_collections=1)
 
     async def use(archive):
         archive.plain.list_page = 1
-        watched = Watch(archive, Book([LAPTOP]), Query())
+        watched = Watch(archive, Book([LAPTOP]), Query(), pytest.fail)
         await watched.begin()
         await as_asyncio(served.record(*"01234", at=soon()))
         await as_asyncio(served.record(*"56", to=NURSE, at=soon()))

@@ -9,6 +9,7 @@ import sys
 
 from archive_crypt.reader import given, preferring, usage
 from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.commands import ending
 from archive_crypt.reader.errors import FeatureNotImplemented, NotOffered, ServiceUnavailable
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Listed, Query
@@ -44,7 +45,7 @@ def _begin(options: argparse.Namespace) -> Doing:
     async def watch() -> int:
         async with connection:
             archive = Archive(connection)
-            watched = Watch(archive, book, Query(options.with_))
+            watched = Watch(archive, book, Query(options.with_), ending.report)
             await watched.begin()
             changes = await _preference_changes(archive)
             note("Watching. Ctrl-C ends it.")
