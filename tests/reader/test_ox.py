@@ -189,7 +189,9 @@ def test_without_the_secret_key(verona):
         signcrypt(ROMEO, time="2026-11-21T10:00:00"),
         signcrypt(),
         "But soft",
-        "<!DOCTYPE x [<!ENTITY a 'b'>]>" + signcrypt(ROMEO).replace("jid='romeo", "jid='&a;"),
+        "<!DOCTYPE x [<!ENTITY a 'romeo'>]>" + signcrypt(ROMEO).replace("jid='romeo", "jid='&a;"),
+        "<!DOCTYPE signcrypt>" + signcrypt(ROMEO),
+        "<!DOCTYPE signcrypt SYSTEM 'file:///etc/passwd'>" + signcrypt(ROMEO),
     ],
 )
 def test_other_contents(verona, keyring, content):
