@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from lxml import etree
 
 from archive_crypt.core import times
+from archive_crypt.core.archivefile import legal
 from archive_crypt.core.canonical import canonical
 from archive_crypt.core.items import Bound, ReadItem
 from archive_crypt.errors import BadRequest
@@ -238,6 +239,8 @@ def _some(facts: _Object) -> _Object:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
+    if legal(value) != value:  # JSON has ways to write half a character, say
+        raise _Unread("a text in it has a character that XML cannot carry.")
     return value
 
 
@@ -255,6 +258,9 @@ def _natural(value: object) -> int:
 def _xml(value: object) -> str:
     """An element by itself: what stands in a file of ours may come from anywhere by now."""
     try:
-        return canonical(parse(_text(value).encode()))
+        element = parse(_text(value).encode())
     except etree.XMLSyntaxError:
         raise _Unread("an element in it is not XML.") from None
+    if element.getroottree().docinfo.internalDTD is not None:
+        raise _Unread("an element in it has a document type.")
+    return canonical(element)

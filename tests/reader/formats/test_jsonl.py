@@ -75,6 +75,19 @@ COLLECTION = '{"type": "collection", "with": "a@b", "start": "2026-11-21T10:00:0
             HEAD + COLLECTION + '{"type": "message", "place": 0, "item": {"kind": "to", "rest": ["<x>"]}}',
             "line 3: an element in it is not XML",
         ),
+        (
+            HEAD
+            + COLLECTION
+            + '{"type": "message", "place": 0, "item": {"kind": "to", "rest": ["<!DOCTYPE x><x/>"]}}',
+            "line 3: an element in it has a document type",
+        ),
+        (HEAD + COLLECTION.replace("a@b", "a@b/\\ud800"), "line 2: a text in it has a character that XML"),
+        (
+            HEAD
+            + COLLECTION
+            + '{"type": "message", "place": 0, "item": {"kind": "to", "bodies": [{"text": "\\u0000"}]}}',
+            "line 3: a text in it has a character that XML",
+        ),
         (HEAD + "[" * 100_000, "line 2: this is not"),
     ],
 )
