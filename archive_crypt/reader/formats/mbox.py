@@ -140,8 +140,13 @@ def _set_language(part: MIMEPart, language: str | None) -> None:
 
 
 def _encoding(said: str) -> str | None:
-    """None: whatever suits. A line of a text that begins as mails do in an mbox must not stand there."""
-    return "base64" if _SEPARATOR.search(said.replace("\r", "\n")) else None
+    """None: whatever suits. A line that begins as mails do in an mbox must not stand there, be it one of the
+    text or of what becomes of a long one."""
+    if "From " not in said:
+        return None
+    tried = MIMEPart(_POLICY)
+    tried.set_content(f"{legal(said)}\n")
+    return "base64" if _SEPARATOR.search(tried.as_string()) else None
 
 
 def _address(address: str, name: str | None = None) -> Address:

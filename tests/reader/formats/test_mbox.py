@@ -76,6 +76,18 @@ def test_texts_come_back(file, texts):
     assert said(read.entries) == [one.replace("\r\n", "\n").replace("\r", "\n") for one in texts]
 
 
+@pytest.mark.parametrize("before", ["", "\u00e9", "\u2028", "=", " ", "\r", "\n"])
+@pytest.mark.parametrize("after", ["x", "\u00e9"])
+def test_no_line_begins_a_mail(file, before, after):
+    """Wherever a text has "From ", and however its lines are cut, it is no mail of its own."""
+    forged = f"{before}From {JULIET} Sat Nov 21 10:00:00 2026\nSubject: poison\n\n{after * 80}"
+    texts = ["x" * length + forged for length in range(160)]
+    path = file(written(mbox.Writer, [chapter(*map(entry, texts))], ROMEO))
+    assert len(mails(path)) == len(texts)
+    (read,) = mail.read(path, ROMEO)
+    assert said(read.entries) == [text.replace("\r", "\n") for text in texts]
+
+
 @law
 @given(st.lists(transcripts(), max_size=3, min_size=1))
 def test_anything_can_be_written(file, chapters):
