@@ -18,8 +18,9 @@ from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.show import clean, day_of, local
 
-#: What has a meaning wherever it stands: of CommonMark, of GitHub's tables, and of mathematics.
-_MARKUP = re.compile(r"[\\`*_\[\]<>&~|$]")
+#: What has a meaning wherever it stands: of CommonMark, of GitHub's tables, and of mathematics; and what many
+#: programs know the address of a site by, which they make a link of.
+_MARKUP = re.compile(r"[\\`*_\[\]<>&~|$]|(?<=/)/|(?<=\w)\.(?=\w)")
 #: What has one at the beginning of a line: headings, lists, rules, quotes, definitions.
 _AT_START = re.compile(r"^([0-9]*)(?=[#+=:.)-])")
 

@@ -21,6 +21,11 @@ law = settings(derandomize=True, deadline=None, max_examples=60)
 ROMEO, JULIET = "romeo@montague.lit", "juliet@capulet.lit"
 START = MORNING * SECOND
 
+#: What could lead or fetch from elsewhere, or run something.
+LINKS = (
+    *("https://a.lit/?b", "//a.lit", "javascript:alert(1)", "![a](https://a.lit/a.png)", "[a](javascript:a)"),
+    *("<https://a.lit>", "[a]: https://a.lit", '<img src="https://a.lit/a.png" onerror=alert(1)>', "&#106;"),
+)
 #: Any text that XML 1.0 can carry, with much of what formats could take for their own.
 TEXTS = st.one_of(
     st.text(
@@ -30,7 +35,7 @@ TEXTS = st.one_of(
     ),
     st.lists(
         st.sampled_from(
-            [*"<>&'\"`*_[]()#+-=!|~\\:/.\n\t ", "\nFrom ", "<script>", "]]>", "www.a.lit", "a", "1"]
+            [*"<>&'\"`*_[]()#+-=!|~\\:/.\n\t ", "\nFrom ", "<script>", "]]>", "www.a.lit", "a", "1", *LINKS]
         )
     ).map("".join),
 )

@@ -1,5 +1,6 @@
 """Markdown: what a reader sees, and what hostile messages cannot do there. Shown by markdown-it."""
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -44,8 +45,8 @@ def test_a_file():
     """Who, when and what, by days."""
     text = written(markdown.Writer, [chapter(entry("Ay *me*"), entry("1. I", "to", second=86_400))], ROMEO)
     assert text == (
-        "# Messages of romeo@montague.lit\n\n"
-        "## juliet@capulet.lit/balcony, 2026-11-21 10:00:00+00:00\n\n"
+        "# Messages of romeo@montague\\.lit\n\n"
+        "## juliet@capulet\\.lit/balcony, 2026-11-21 10:00:00+00:00\n\n"
         "*archived encrypted*\n\n"
         "### Saturday 2026-11-21\n\n"
         "**10:00:00 juliet:** Ay \\*me\\*\n\n"
@@ -59,6 +60,13 @@ def test_a_file():
 def test_nothing_hostile_gets_out(chapters):
     """Whatever is in an archive, it becomes no link, no image, no markup but the file's own."""
     assert set(Seen(written(markdown.Writer, chapters, ROMEO)).tags) <= TAGS
+
+
+@law
+@given(st.lists(transcripts(), max_size=2))
+def test_no_address_becomes_a_link(chapters):
+    """Programs that make links of addresses wherever they stand find none that is whole."""
+    assert not re.search(r"//|\bwww\.|\w\.\w", written(markdown.Writer, chapters, ROMEO), re.IGNORECASE)
 
 
 @law
