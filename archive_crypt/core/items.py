@@ -209,8 +209,13 @@ def _identity(with_: str, start: Micros) -> str:
     return f"{times.render(start)} {escaped}"
 
 
+@lru_cache(maxsize=1024)  # every item of a collection tells the same
+def _start(told: str) -> Micros:
+    return times.parse(told)
+
+
 def _bound(element: etree._Element) -> Bound | None:
     words = (element.get(_BOUND_OF) or "").split(" ")
     if len(words) != 4 or not words[1].isdecimal():
         return None
-    return Bound(words[0], int(words[1]), words[3], times.parse(words[2]))
+    return Bound(words[0], int(words[1]), words[3], _start(words[2]))

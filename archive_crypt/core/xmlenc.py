@@ -208,8 +208,14 @@ def uploaded_key(content: str) -> UploadedKey:
 
 
 def _keys(info: etree._Element | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    methods = [] if info is None else [child for child in info if child.tag == _RETRIEVAL_METHOD]
-    return _key_names(info), tuple([(method.get("URI") or "").removeprefix("#") for method in methods])
+    names, ids = [], []
+    for child in () if info is None else info:
+        tag = child.tag
+        if tag == _KEY_NAME:
+            names.append(_stripped(child))
+        elif tag == _RETRIEVAL_METHOD:
+            ids.append((child.get("URI") or "").removeprefix("#"))
+    return tuple([name for name in names if name]), tuple(ids)
 
 
 def _cipher_data(cipher: bytes) -> str:

@@ -26,6 +26,7 @@ from archive_crypt.reader.datakeys import DataKeys, Unwrapping
 from archive_crypt.reader.protocol import ChatPage, Listed, is_sealed, parse
 
 _DATA_FORM = "jabber:x:data"
+_UNBOUND = Verdict((Finding.UNBOUND,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +177,9 @@ class Book:
             yield self._entry(True, item, self._judged(data, item))
 
     def _judged(self, data: ReadData, item: ReadItem) -> Verdict:
-        verdict = Verdict((Finding.UNBOUND,))
-        if item.bound is not None:
+        if item.bound is None:
+            verdict = _UNBOUND
+        else:
             key_name = data.key_names[0] if len(data.key_names) == 1 else None
             verdict, self._expected = judge(self._expected, key_name, item.bound)
         if data.algorithm in opening.AUTHENTICATED:
@@ -216,11 +218,12 @@ def _items(plaintext: bytes) -> list[ReadItem] | Finding:
     """
     root = _parsed(plaintext, F.namespace)
     found: list[ReadItem] = []
-    for child in () if root is None else root.iterchildren("*"):
-        item = _item(child)
-        if item is None:
-            return Finding.NOT_AN_ITEM
-        found.append(item)
+    for child in () if root is None else root:
+        if isinstance(child.tag, str):  # no comment
+            item = _item(child)
+            if item is None:
+                return Finding.NOT_AN_ITEM
+            found.append(item)
     return found or Finding.NOT_AN_ITEM
 
 

@@ -392,6 +392,14 @@ def test_what_is_not_a_message(plaintext):
     assert found(entries) == [["not-an-item"], []]
 
 
+def test_what_stands_between_messages():
+    """Comments and the like beside a message that a client sealed are none, and harm nothing."""
+    shown = sealed_page("one")
+    sealer = Sealer()
+    data = sealer.data(b"<!-- a --> <to secs='0'><body>two</body></to><?b c?>")
+    assert said(read(replace(with_parts(shown, [data]), keys=(sealer.element,)))) == ["two"]
+
+
 def test_a_time_beyond_all_calendars():
     """A message so late that no calendar has its day is shown without a time."""
     shown = sealed_page("one")
