@@ -23,7 +23,7 @@ from archive_crypt.core.times import EARLIEST
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import Micros, PageRequest, SaveMode
 from archive_crypt.reader import protocol
-from archive_crypt.reader.errors import NotUnderstood, NotWanted, Refused
+from archive_crypt.reader.errors import NotUnderstood, Refused
 from archive_crypt.reader.protocol import ChangesPage, ChatPage, Listed, Query
 from archive_crypt.reader.xep_0136 import requests, stanza, uploads
 from archive_crypt.reader.xep_0136.dialects import EXACT, PREFERRED
@@ -111,13 +111,7 @@ class XEP_0136(Preferring):
         if how.get("room"):
             uploads.check_room(collection.with_, items)
         if not how.get("force"):
-            await self.check_wanted("manual")
-            mode = await self.wanted_mode(collection.with_, collection.thread)
-        if mode is SaveMode.FALSE:
-            raise NotWanted(
-                f"Your preferences are that nothing with {collection.with_} is saved. Change them, or say "
-                "that it is meant."
-            )
+            mode = await self.check_saving(collection.with_, collection.thread)
         return uploads.sift(items, mode)
 
     async def upload(

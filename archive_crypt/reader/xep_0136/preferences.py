@@ -80,6 +80,17 @@ def save_mode(wishes: Preferences, with_: str, thread: str | None) -> SaveMode:
     return most(wishes.default.save, SaveMode.BODY) if wishes.unset else wishes.default.save
 
 
+def otr_mode(wishes: Preferences, with_: str, thread: str | None) -> Otr:
+    """What its user wants of conversations that nobody keeps, with `with_` in `thread`: as the session says,
+    else the item, else the default, the server's own too; where nothing is told, 'concede'."""
+    for session in wishes.sessions:
+        if session.thread == thread and session.otr is not None:
+            return session.otr
+    item = item_for(wishes.items, with_)
+    modes = wishes.default if item is None else item.modes
+    return Otr.CONCEDE if modes is None else modes.otr
+
+
 def _read_all(element: etree._Element) -> Preferences:
     default = next(_named(element, "default"), None)
     auto = next(_named(element, "auto"), None)

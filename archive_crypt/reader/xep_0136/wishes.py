@@ -166,6 +166,24 @@ class Preferring(Negotiating):
         messages, where he does not say and the server has no preferences."""
         return preferences.save_mode(await self._wishes(), with_, thread)
 
+    async def wanted_otr(self, with_: str, thread: str | None = None) -> Otr:
+        """What the user wants of conversations that nobody keeps, with somebody, in a thread."""
+        return preferences.otr_mode(await self._wishes(), with_, thread)
+
+    async def check_saving(self, with_: str, thread: str | None = None) -> SaveMode:
+        """How much of what is uploaded of somebody, in a thread, the user wants saved.
+
+        :raises NotWanted: he forbids uploads, or wants nothing saved.
+        """
+        await self.check_wanted("manual")
+        mode = await self.wanted_mode(with_, thread)
+        if mode is SaveMode.FALSE:
+            raise NotWanted(
+                f"Your preferences are that nothing with {with_} is saved. Change them, or say that it is "
+                "meant."
+            )
+        return mode
+
     async def _wishes(self) -> Preferences:
         """The preferences there are: none, where none can be stored."""
         if self._known is not None:
