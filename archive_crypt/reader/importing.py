@@ -9,6 +9,8 @@ from pathlib import Path
 from archive_crypt.core.items import ReadItem
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.model import SaveMode
+from archive_crypt.reader import agreed
+from archive_crypt.reader.agreed import OffTheRecord
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import (
     CannotAsk,
@@ -28,7 +30,7 @@ from archive_crypt.reader.reading import Report
 from archive_crypt.reader.xep_0136 import uploads
 
 #: What one collection cannot be saved for, while others can.
-_ITS_OWN = (NotWanted, NotAcceptable, CannotAsk, PolicyViolation)
+_ITS_OWN = (OffTheRecord, NotWanted, NotAcceptable, CannotAsk, PolicyViolation)
 
 
 @dataclass(slots=True)
@@ -46,7 +48,7 @@ class Summary:
 class How:
     """`keys`: what is saved is sealed for these; None: it is saved in clear. `subjects`: those go with
     what is sealed, for the server to read. `book` opens what is there already. `force`: against the
-    user's preferences, too."""
+    user's preferences, too, but not against what he agreed to with a contact."""
 
     keys: Sequence[PublicKey] | None
     subjects: bool
@@ -104,6 +106,8 @@ async def save(
 
 async def _save(archive: Archive, transcript: Transcript, how: How, report: Report, summary: Summary) -> None:
     told = transcript.collection
+    outcome = agreed.outcome(transcript.entries)
+    await agreed.check(archive, told.with_, told.thread, outcome, force=how.force)
     items = _items(transcript, report, summary)
     there = await _there(archive, Listed.named(told.with_, told.start), how.book)
     known = _known(items, there)
@@ -168,10 +172,12 @@ def _extras(subject: str | None, extras: Extras) -> uploads.How:
 
 
 def _items(transcript: Transcript, report: Report, summary: Summary) -> list[ReadItem]:
-    """Those entries that can be vouched for: saved anew, they would all look alike."""
-    good = [entry for entry in transcript.entries if not entry.suspicious]
+    """Those entries that can be vouched for: saved anew, they would all look alike. What negotiated is no
+    message, and is not saved anywhere."""
+    said = [entry for entry in transcript.entries if not agreed.negotiates(entry)]
+    good = [entry for entry in said if not entry.suspicious]
     items = [item for entry in good if (item := settled(entry).item) is not None and item.at is not None]
-    lost = len(transcript.entries) - len(items)
+    lost = len(said) - len(items)
     if lost:
         why = "unreadable, suspicious, or without a time"
         report(transcript.collection, f"{lost} message(s) left out: {why}.")

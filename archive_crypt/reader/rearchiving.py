@@ -17,6 +17,7 @@ from archive_crypt.core.items import ReadItem
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import MILLISECOND, Micros
+from archive_crypt.reader.agreed import OffTheRecord
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.opening import Entry
@@ -42,10 +43,6 @@ _TRAPPINGS = (
     "http://jabber.org/protocol/amp",
     _SHIM[1:-1],
 )
-
-
-class OffTheRecord(Problem):
-    """The two agreed that nothing of it is logged."""
 
 
 class ConsentNeeded(Problem):

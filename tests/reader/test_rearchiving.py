@@ -8,6 +8,7 @@ from pytest_twisted import ensureDeferred
 from archive_crypt.core import times
 from archive_crypt.core.items import ReadItem
 from archive_crypt.model import SECOND, UploadedItem
+from archive_crypt.reader.agreed import OffTheRecord
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.connection import Account, Connection
@@ -18,7 +19,6 @@ from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.rearchiving import (
     CONSENT,
     ConsentNeeded,
-    OffTheRecord,
     Session,
     is_there,
     plan_openpgp,

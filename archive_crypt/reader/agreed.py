@@ -1,0 +1,102 @@
+"""What two agreed of the logging of a conversation, as far as its messages show; and whether it may be
+archived then (XEP-0136 4, XEP-0155).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lxml import etree
+
+from archive_crypt.core.items import ReadItem
+from archive_crypt.model import Otr
+from archive_crypt.reader import otr, ssn
+from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.failures import Problem
+from archive_crypt.reader.opening import Entry
+from archive_crypt.reader.otr import Logging, Outcome
+from archive_crypt.reader.protocol import parse
+from archive_crypt.reader.ssn import Form
+
+_FEATURE_NEG = "http://jabber.org/protocol/feature-neg"
+
+
+class OffTheRecord(Problem):
+    """It must not be logged: so the two agreed, or so the user's preferences have it."""
+
+
+async def check(
+    archive: Archive, with_: str, thread: str | None, outcome: Outcome | None, *, force: bool = False
+) -> None:
+    """Nothing, if a conversation with somebody, in a thread, may be archived that was negotiated with this
+    outcome; None: it was not. `force`: against the user's preferences, but never against what was agreed.
+
+    :raises OffTheRecord: it must not be; the text says why, and what to do.
+    """
+    preference = Otr.CONCEDE if force else await archive.plain.wanted_otr(with_, thread)
+    if otr.logging(preference, outcome) is Logging.MAY:
+        return
+    if outcome is Outcome.MUSTNOT:
+        raise OffTheRecord(
+            f"You and {with_} agreed to keep it off the record. That stays so; for what comes, "
+            "archive-reader prefs contact --otr says what your clients agree to."
+        )
+    if outcome is Outcome.FAILED:
+        raise OffTheRecord(
+            f"You and {with_} could not agree whether it may be logged. That stays so; for what comes, "
+            "archive-reader prefs contact --otr says what your clients agree to."
+        )
+    raise OffTheRecord(
+        f"Your preferences have all with {with_} off the record (otr {preference.value}). Change them by "
+        "archive-reader prefs contact --otr, or say that it is meant by --force."
+    )
+
+
+def outcome(entries: Iterable[Entry]) -> Outcome | None:
+    """How the negotiation came out whose messages are among the entries; None: there is none. Where they
+    agreed at any time to be off the record, that is of all of it."""
+    found: Outcome | None = None
+    offered: tuple[Logging, ...] = ()
+    for entry in entries:
+        message = None if entry.item is None else _message(entry.item)
+        form = None if message is None else ssn.read(message)
+        if message is None or form is None:
+            continue
+        came = _came(message, form, offered)
+        if came is Outcome.PENDING:
+            offered = form.logging or ()
+        if came is Outcome.MUSTNOT:
+            return came
+        if found is not Outcome.MAY:  # new terms that were not agreed to leave the old ones
+            found = came or found
+    return found
+
+
+def negotiates(entry: Entry) -> bool:
+    """Whether it is a message of a negotiation: none of them is to be stored anywhere (XEP-0136 4.2)."""
+    message = None if entry.item is None else _message(entry.item)
+    return message is not None and ssn.read(message) is not None
+
+
+def _came(message: etree._Element, form: Form, offered: tuple[Logging, ...]) -> Outcome | None:
+    """What one message of a negotiation comes to; None: nothing new."""
+    if message.find("{*}error") is not None:
+        no_way = message.find("{*}error/{*}not-acceptable") is not None
+        return Outcome.FAILED if no_way else Outcome.UNANSWERED
+    if form.kind == "cancel" or False in (form.accept, form.renegotiate):
+        return Outcome.UNANSWERED
+    if form.kind == "form":
+        return Outcome.PENDING
+    logging = form.logging
+    if logging is None and form.kind == "submit" and (form.accept or form.renegotiate):
+        logging = offered[:1] or (Logging.MAY,)  # who is silent about it accepts what is offered by default
+    if logging is None:
+        return None  # it completes, or ends, what was agreed
+    return Outcome.MUSTNOT if Logging.MUSTNOT in logging else Outcome.MAY
+
+
+def _message(item: ReadItem) -> etree._Element | None:
+    """The message that an item is of, if it may negotiate."""
+    if not any(_FEATURE_NEG in child for child in item.rest):
+        return None
+    return parse(f"<message xmlns='jabber:client'>{''.join(item.rest)}</message>".encode())

@@ -1,0 +1,134 @@
+"""What two agreed of the logging of a conversation, read from its messages; what may be archived then."""
+
+import json
+
+import pytest
+from lxml import etree
+from pytest_twisted import ensureDeferred
+
+from archive_crypt.core.canonical import canonical
+from archive_crypt.core.items import ReadItem
+from archive_crypt.model import Otr, SaveMode
+from archive_crypt.reader import agreed, ssn
+from archive_crypt.reader.opening import Entry
+from archive_crypt.reader.otr import Logging, Outcome
+from archive_crypt.reader.ssn import Form
+from tests.reader.conftest import DOMAIN
+
+MAY, NOT = Logging.MAY, Logging.MUSTNOT
+ROMEO, JULIET, NURSE = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}", f"nurse@{DOMAIN}"
+OFFER = ssn.write_offer(JULIET, "t", (MAY, NOT))
+RENEWAL = ssn.write_offer(JULIET, "t", (NOT,), renegotiate=True)
+DONE, END = ssn.write_completion(JULIET, "t"), ssn.write_end(JULIET, "t")
+UNAVAILABLE = (
+    "<error xmlns='jabber:client' type='cancel'>"
+    "<service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+)
+
+
+def answer(mode, offered=(MAY, NOT), **form):
+    offer = Form("form", "t", accept=True, logging=offered, **form)
+    return ssn.write_answer(ROMEO, offer, mode, switchable=True)
+
+
+def entry(message=None, text=None):
+    """One message, of those that negotiate or of others."""
+    rest = () if message is None else tuple(canonical(child) for child in etree.fromstring(message))
+    item = ReadItem("to", 0, None, None, ((None, text),) if text else (), None, rest=rest)
+    return Entry(0, False, item, 0, ())
+
+
+def outcome(*messages):
+    return agreed.outcome([entry(text="before"), *map(entry, messages), entry(text="after")])
+
+
+@pytest.mark.clause("0136-otr-nego-01", "D218-15")
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ((), None),
+        ((OFFER,), Outcome.PENDING),
+        ((OFFER, answer(Otr.FORBID), DONE), Outcome.MAY),
+        ((OFFER, answer(Otr.REQUIRE), DONE), Outcome.MUSTNOT),
+        ((OFFER, answer(Otr.REQUIRE), DONE, END), Outcome.MUSTNOT),
+        ((OFFER, answer(Otr.FORBID), DONE, RENEWAL, answer(Otr.REQUIRE, renegotiate=True)), Outcome.MUSTNOT),
+        ((OFFER, answer(Otr.FORBID), DONE, RENEWAL), Outcome.MAY),
+        ((OFFER, answer(Otr.FORBID, (NOT,))), Outcome.FAILED),
+        ((OFFER, answer(Otr.FORBID, (NOT,)), OFFER, answer(Otr.FORBID), DONE), Outcome.MAY),
+        ((OFFER, answer(Otr.REQUIRE, None)), Outcome.UNANSWERED),
+        ((OFFER, OFFER.replace("</message>", f"{UNAVAILABLE}</message>")), Outcome.UNANSWERED),
+        ((ssn.write_offer(JULIET, "t", (NOT, MAY)), answer(Otr.FORBID, None)), Outcome.MUSTNOT),
+    ],
+)
+def test_outcomes(messages, expected):
+    """An offer, its answer, new terms: what they come to; once off the record, all of it is. Who is silent about
+    logging accepts what is offered by default."""
+    assert outcome(*messages) is expected
+
+
+@pytest.mark.clause("0136-otr-notes-01")
+def test_what_negotiates():
+    """The messages that negotiate are told from others; so is what could not be read."""
+    assert agreed.negotiates(entry(OFFER))
+    assert not agreed.negotiates(entry(text="But soft"))
+    assert not agreed.negotiates(Entry(0, True, None, None, ()))
+    assert outcome() is None
+
+
+# save
+
+
+def transcript(path, *collections):
+    """A file of conversations: each with whom, and its entries."""
+    lines = [{"type": "archive", "version": 1, "owner": ROMEO}]
+    for minute, (with_, *entries) in enumerate(collections):
+        start = f"2026-11-21T10:{minute:02}:00Z"
+        lines.append({"type": "collection", "with": with_, "start": start, "told": start})
+        for place, one in enumerate(entries):
+            item = {"kind": "from", "utc": start, "rest": list(one.item.rest)}
+            item["bodies"] = [{"text": text} for _, text in one.item.bodies]
+            lines.append({"type": "message", "place": place, "at": start, "item": item})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def texts(done):
+    return [line["bodies"][0]["text"] for line in done.lines]
+
+
+@pytest.fixture
+def laptop(key_files):
+    return ("--key", key_files["laptop"])
+
+
+@pytest.mark.clause("0136-otr-notes-01", "0136-pref-determine-12")
+@ensureDeferred
+async def test_what_was_agreed_is_obeyed(served, reader, laptop, tmp_path):
+    """A conversation in which the two agreed to be off the record is not saved, and that is told of whom; not
+    even if the user insists. The others are saved, without the messages that negotiate."""
+    off = [entry(OFFER), entry(answer(Otr.REQUIRE)), entry(text="secret")]
+    on = [entry(OFFER), entry(answer(Otr.FORBID)), entry(DONE), entry(text="said")]
+    path = transcript(tmp_path / "x.jsonl", (JULIET, *off), (NURSE, *on))
+    for how in ((), ("--force",)):
+        done = await reader("save", ROMEO, path, *laptop, *how, at=served)
+        assert done.code == 4
+        assert f"{JULIET}, 2026-11-21T10:00:00Z: not saved. You and {JULIET} agreed" in done.err
+        assert "archive-reader prefs contact" in done.err
+        assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["said"]
+
+
+@pytest.mark.clause("0136-pref-determine-12", "0136-otr-nego-07")
+@ensureDeferred
+async def test_preferences_of_off_the_record(served, reader, laptop, tmp_path):
+    """Of whom the user requires to be off the record nothing is saved, unless he insists; of whom he only
+    prefers that, with nothing agreed, it is."""
+    path = transcript(tmp_path / "x.jsonl", (JULIET, entry(text="one")), (NURSE, entry(text="two")))
+    for contact, save, otr in ((JULIET, SaveMode.FALSE, Otr.REQUIRE), (NURSE, SaveMode.BODY, Otr.PREFER)):
+        set_ = ("--save", save.value, "--otr", otr.value)
+        await reader("prefs", "contact", ROMEO, contact, *set_, at=served)
+    done = await reader("save", ROMEO, path, *laptop, at=served)
+    assert done.code == 4
+    assert f"all with {JULIET} off the record (otr require). Change them by archive-reader prefs" in done.err
+    assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["two"]
+    assert (await reader("save", ROMEO, path, *laptop, "--force", at=served)).code == 0
+    assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["one", "two"]
