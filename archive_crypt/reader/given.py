@@ -107,6 +107,16 @@ def private_keys(options: argparse.Namespace) -> list[PrivateKey]:
     return _usable(paths, lambda path: private_key(options, path))
 
 
+def opening_keys(options: argparse.Namespace) -> list[PrivateKey]:
+    """The same of keys that are given to be sealed for: those of them that open something too. If none of
+    those given does, all of the user's folder.
+
+    :raises Problem: as `private_keys`.
+    """
+    private = [path for path in options.key or () if keys.is_private(path)]
+    return private_keys(argparse.Namespace(**vars(options) | {"key": private or None}))
+
+
 def private_key(options: argparse.Namespace, path: Path) -> PrivateKey:
     """The private key in a file.
 

@@ -121,7 +121,7 @@ async def _save(archive: Archive, transcript: Transcript, how: How, report: Repo
         subject = None
     left, first = items[known:], uploads.How()
     if not there or not all(map(_may_be_left_out, left)):
-        first = _extras(subject, transcript.extras)
+        first = besides(subject, transcript.extras)
     if not left and not first:
         summary.already += bool(there)
         return
@@ -159,8 +159,8 @@ def _may_be_left_out(item: ReadItem) -> bool:
     return not uploads.sift((item,), SaveMode.BODY)[0]
 
 
-def _extras(subject: str | None, extras: Extras) -> uploads.How:
-    """What there is besides messages."""
+def besides(subject: str | None, extras: Extras) -> uploads.How:
+    """What there is besides messages, to be uploaded with the first of them."""
     how = uploads.How()
     if subject:
         how["subject"] = subject

@@ -99,6 +99,11 @@ class Reader:
             yield Finding.OPENPGP_TIME
 
 
+def is_openpgp(entry: Entry) -> bool:
+    """Whether there is an OpenPGP message in an entry."""
+    return _message(entry.item) is not None
+
+
 def _message(item: ReadItem | None) -> bytes | None:
     """The OpenPGP message in an item; b"" if it is none; None if there is not anything of the kind."""
     for child in () if item is None else item.rest:

@@ -16,19 +16,22 @@ from archive_crypt.core import times
 from archive_crypt.core.items import ReadItem
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.errors import BadRequest
-from archive_crypt.model import MILLISECOND, Micros
+from archive_crypt.model import MILLISECOND, Micros, SaveMode
 from archive_crypt.reader.agreed import OffTheRecord
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.otr import Logging
 from archive_crypt.reader.protocol import Listed, parse
+from archive_crypt.reader.xep_0136 import uploads
 
 #: What is asked before the transcript of a session with short-lived keys is archived.
 CONSENT = (
     "Nobody can open this conversation any more once its keys are gone, which is soon. Archived, whoever "
     "gets hold of one of your private keys can read it, for as long as it is kept. Archive it?"
 )
+
+_Essence = tuple[object, ...]
 
 _HINTS = "urn:xmpp:hints"
 _NOT_STORED = frozenset(f"{{{_HINTS}}}{name}" for name in ("no-store", "no-permanent-store"))
@@ -43,6 +46,10 @@ _TRAPPINGS = (
     "http://jabber.org/protocol/amp",
     _SHIM[1:-1],
 )
+
+
+class NothingThere(Problem):
+    """There is no message to archive."""
 
 
 class ConsentNeeded(Problem):
@@ -80,7 +87,8 @@ def plan_session(session: Session, keys: Sequence[PublicKey], *, consent: bool, 
 
     :raises OffTheRecord: logging was forbidden; nothing overrides that.
     :raises ConsentNeeded: the user did not agree to what it costs.
-    :raises Problem: there is no key, or no message.
+    :raises NothingThere: there is no message.
+    :raises Problem: there is no key.
     """
     if session.logging is Logging.MUSTNOT:
         raise OffTheRecord("Both of you agreed to keep this conversation off the record: it is not archived.")
@@ -90,7 +98,7 @@ def plan_session(session: Session, keys: Sequence[PublicKey], *, consent: bool, 
     items = tuple(_bared(replace(item, at=_created(item) or item.at)) for item in kept)
     moments = [item.at for item in items if item.at is not None]
     if not moments:
-        raise Problem("There is no message to archive.")
+        raise NothingThere("There is no message to archive.")
     start = times.floor_to_millisecond(min(moments))
     return Plan(
         _sealed(session.with_, start, session.thread),
@@ -104,20 +112,23 @@ def plan_openpgp(collection: Listed, entries: Iterable[Entry], keys: Sequence[Pu
     """What to upload so that a collection with OpenPGP messages (XEP-0374), as `ox.Reader` opened
     them, no longer needs the OpenPGP key. Its signatures are not kept: they were looked at.
 
-    What could not be opened, or is suspicious, is left out; then the old collection has to stay.
+    What could not be opened, is suspicious, or says nothing without its encryption, is left out; then
+    the old collection has to stay.
 
-    :raises Problem: there is no key, or nothing to archive.
+    :raises NothingThere: none of its OpenPGP messages could be opened.
+    :raises Problem: there is no key.
     """
     every = list(entries)
     good = [entry for entry in every if entry.item is not None and not entry.suspicious]
     if not any(_was_openpgp(entry) for entry in good):
-        raise Problem("There is no OpenPGP message here that could be opened.")
-    items = tuple(_bared(replace(entry.item, at=entry.at)) for entry in good if entry.item is not None)
+        raise NothingThere("There is no OpenPGP message here that could be opened.")
+    bared = [_bared(replace(entry.item, at=entry.at)) for entry in good if entry.item is not None]
+    items, _ = uploads.sift(_dated(bared, collection.start), SaveMode.MESSAGE)
     left_out = len(every) - len(items)
     return Plan(
         # Another start, as one contact has one collection of each.
         _sealed(collection.with_, collection.start + MILLISECOND, collection.thread),
-        _dated(items, collection.start),
+        tuple(items),
         _some(keys),
         left_out,
         None if left_out else collection,
@@ -127,10 +138,59 @@ def plan_openpgp(collection: Listed, entries: Iterable[Entry], keys: Sequence[Pu
 def is_there(plan: Plan, entries: Iterable[Entry]) -> bool:
     """Whether the entries that were read back are all that was planned, in order, and beyond suspicion:
     only then anything may be removed."""
-    found = list(entries)
-    return not any(entry.suspicious or entry.item is None for entry in found) and [
-        _essence(entry.item, entry.at) for entry in found if entry.item is not None
-    ] == [_essence(item, item.at) for item in plan.items]
+    return _vouched(entries) == _planned(plan)
+
+
+def begun(plan: Plan, entries: Iterable[Entry]) -> int | None:
+    """How many items an upload that was interrupted brought there, the first of what was planned; None: the
+    entries are something else, or not beyond suspicion."""
+    found, planned = _vouched(entries), _planned(plan)
+    return len(found) if found and found == planned[: len(found)] else None
+
+
+def is_older(plan: Plan, entries: Iterable[Entry]) -> bool:
+    """Whether the entries are some of what was planned, in order, and beyond suspicion: uploaded when less
+    of it could be opened."""
+    found = _vouched(entries)
+    return found is not None and bool(found) and _is_within(found, _planned(plan))
+
+
+def is_newer(plan: Plan, entries: Iterable[Entry]) -> bool:
+    """Whether the entries are more than what was planned, in order, and beyond suspicion: uploaded when
+    more of it could be opened."""
+    found = _vouched(entries)
+    return found is not None and _is_within(_planned(plan), found)
+
+
+def lessened(plan: Plan, mode: SaveMode) -> Plan:
+    """The same without what the user does not want to be saved of it.
+
+    :raises NothingThere: nothing stays.
+    """
+    kept, left_out = uploads.sift(plan.items, mode)
+    if not kept:
+        raise NothingThere("There is no message to archive.")
+    return replace(plan, items=tuple(kept), left_out=plan.left_out + len(left_out))
+
+
+def _vouched(entries: Iterable[Entry]) -> list[_Essence] | None:
+    """What they say, if all of them are beyond suspicion."""
+    found = []
+    for entry in entries:
+        if entry.suspicious or entry.item is None:
+            return None
+        found.append(_essence(entry.item, entry.at))
+    return found
+
+
+def _planned(plan: Plan) -> list[_Essence]:
+    return [_essence(item, item.at) for item in plan.items]
+
+
+def _is_within(some: Iterable[_Essence], many: Iterable[_Essence]) -> bool:
+    """Whether all of some are among many, in order."""
+    left = iter(many)
+    return all(one in left for one in some)
 
 
 def _sealed(with_: str, start: Micros, thread: str | None) -> Listed:
@@ -152,7 +212,7 @@ def _dated(items: Iterable[ReadItem], start: Micros) -> tuple[ReadItem, ...]:
     return tuple(found)
 
 
-def _essence(item: ReadItem, at: Micros | None) -> tuple[object, ...]:
+def _essence(item: ReadItem, at: Micros | None) -> _Essence:
     return item.kind, at, item.name, item.jid, item.bodies, item.rest
 
 

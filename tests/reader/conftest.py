@@ -92,14 +92,19 @@ class Served:
     async def record(self, *texts, keys=(LAPTOP,), to=f"juliet@{DOMAIN}", thread=None, at=MORNING, more=""):
         """Romeo says these to somebody, a second apart from `at` on, on a stream that is gone afterwards.
         `more`: what else is in each message."""
+        label = f"<thread>{thread}</thread>" if thread else ""
+        said = [f"<body>{text}</body>{label}{more}" for text in texts]
+        await self.hear(*said, keys=keys, to=to, at=at)
+
+    async def hear(self, *said, keys=(LAPTOP,), to=f"juliet@{DOMAIN}", at=MORNING):
+        """The same of messages that hold these elements."""
         jid = JID(f"romeo@{DOMAIN}/feeder")
         await self.archiver.stream_opened(jid)
         public = [key.public() for key in keys]
         request = turning_on(F, public)
         await self.archiver.switching.set(jid, stanzas.parse("set", protocol.parse(request.encode())))
-        label = f"<thread>{thread}</thread>" if thread else ""
-        for second, text in enumerate(texts):
-            message = element(f"<message to='{to}' type='chat'><body>{text}</body>{label}{more}</message>")
+        for second, inner in enumerate(said):
+            message = element(f"<message to='{to}' type='chat'>{inner}</message>")
             await self.archiver.message(jid, Direction.TO, message, (at + second) * SECOND)
         self.archiver.stream_closed(jid)
 

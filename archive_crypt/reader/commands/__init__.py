@@ -14,6 +14,7 @@ from archive_crypt.reader.commands import (
     open,
     prefs,
     read,
+    rearchive,
     rekey,
     remove,
     save,
@@ -41,4 +42,5 @@ COMMANDS: tuple[Command | Group, ...] = (
     save.COMMAND,
     remove.COMMAND,
     rekey.COMMAND,
+    rearchive.COMMAND,
 )

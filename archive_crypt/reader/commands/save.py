@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from archive_crypt.reader import given, importing, keys, usage
+from archive_crypt.reader import given, importing, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.commands import ending
 from archive_crypt.reader.failures import DONE, SUSPICIOUS, Problem
@@ -45,7 +45,7 @@ def _begin(options: argparse.Namespace) -> Doing:
         raise Problem("--plain uploads in clear and takes no --key.")
     connection = given.connection(options)
     public = None if options.plain else [key for _, key in given.public_keys(options)]
-    book = Book(given.private_keys(_halves(options)))
+    book = Book(given.opening_keys(options))
     display = given.display(options)
 
     async def save() -> int:
@@ -78,12 +78,6 @@ def _begin(options: argparse.Namespace) -> Doing:
         return SUSPICIOUS if done.troubles else DONE
 
     return save()
-
-
-def _halves(options: argparse.Namespace) -> argparse.Namespace:
-    """The options with those keys only that open something too."""
-    private = [path for path in options.key or () if keys.is_private(path)]
-    return argparse.Namespace(**vars(options) | {"key": private or None})
 
 
 COMMAND = Command("save", "put files of conversations into the archive", _HELP, _arguments, _begin)

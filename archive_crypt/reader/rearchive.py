@@ -1,0 +1,288 @@
+"""What ``rearchive`` does: what was encrypted between two people is put into the archive anew, sealed with
+the archive's own keys. What is uploaded of it, and what keeps from it, is `rearchiving`'s.
+
+What keeps everything readable: a collection is removed only after all of it was read back, opened, from the
+one that takes its place. What is done is in the archive itself, and nowhere else: stopped at any moment, it
+goes on when it is begun again.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+
+from archive_crypt.core import times
+from archive_crypt.crypto.opening import PrivateKey
+from archive_crypt.crypto.publickeys import PublicKey
+from archive_crypt.model import MILLISECOND, PageRequest, SaveMode
+from archive_crypt.reader import agreed, ahead, importing, ox, rearchiving
+from archive_crypt.reader.agreed import OffTheRecord
+from archive_crypt.reader.archive import Archive
+from archive_crypt.reader.errors import CannotAsk, NotFound, NotUnderstood, NotWanted, Refused
+from archive_crypt.reader.formats.transcript import NO_EXTRAS, Extras, Transcript, extras_of, settled
+from archive_crypt.reader.opening import Book, Entry
+from archive_crypt.reader.otr import Logging, Outcome
+from archive_crypt.reader.protocol import ChatPage, Listed
+from archive_crypt.reader.reading import Report
+from archive_crypt.reader.rearchiving import NothingThere, Plan, Session
+from archive_crypt.reader.xep_0136.uploads import How
+
+#: Milliseconds that the start of what is uploaded is moved on at most, where there is something else already.
+_PLACES = 9
+
+#: What opens the OpenPGP messages in a collection.
+Inner = Callable[[Listed, Entry], Entry]
+
+
+class Why(enum.Enum):
+    """Why something is not as it should be: a word for programs, and a text."""
+
+    NOTHING = ("nothing", "there is nothing to upload")
+    LEFT_OUT = ("left-out", "not all of it could be opened, believed or uploaded")
+    NO_PLACE = ("no-place", "nothing was uploaded, as the archive has other collections at that very time")
+    NOT_VERIFIED = ("not-verified", "what was uploaded could not be opened, or is not the same")
+    CHANGED = ("changed", "it changed meanwhile; give the same command again")
+    UNWANTED = ("unwanted", "nothing was uploaded")
+    REFUSED = ("refused", "the server refused, or makes no sense")
+
+    def __init__(self, word: str, text: str) -> None:
+        self.word = word
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a collection, or of a transcript: how many of its messages are there sealed anew, and how
+    many are `left_out`; `why` it is not as it should be, None if it is; `detail`: more of that."""
+
+    collection: Listed
+    messages: int = 0
+    left_out: int = 0
+    why: Why | None = None
+    detail: str = ""
+
+
+class _Stays(Exception):  # noqa: N818 - no error, but what a collection comes to
+    def __init__(self, why: Why) -> None:
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A collection as it was read: its last page, None if it is not there. `lost`: so much of it was not
+    given, or could not be opened, besides its entries."""
+
+    page: ChatPage | None = None
+    entries: list[Entry] = field(default_factory=list)
+    extras: Extras = NO_EXTRAS
+    lost: int = 0
+
+    @property
+    def subject(self) -> str | None:
+        return None if self.page is None else self.page.collection.subject
+
+    def is_copy(self, old: _Read) -> bool:
+        """Whether it can be an upload of ours of the old one, whole or not."""
+        sealed = self.page is not None and self.page.collection.crypt
+        return sealed and not self.lost and (self.extras, self.subject) == (old.extras, old.subject)
+
+
+async def find(
+    archive: Archive, chosen: Sequence[Listed], private: Sequence[PrivateKey], report: Report
+) -> tuple[list[Listed], int]:
+    """Those of the collections that hold an OpenPGP message; and how many could not be read, which are
+    reported."""
+    found, unread, book = [], 0, Book(private)
+    async with aclosing(ahead.transcripts(archive, chosen, book)) as each:
+        async for collection, pages in each:
+            book.begin(collection)
+            try:
+                if any([ox.is_openpgp(entry) async for page in pages for entry in book.read(page)]):
+                    found.append(collection)
+            except (Refused, NotUnderstood) as error:
+                report(collection, str(error))
+                unread += 1
+            book.end(None)
+    return found, unread
+
+
+class Rearchive:
+    """Into this archive, sealed for these public keys, and read back with the private ones. `force`: against
+    the user's preferences, but not against what he agreed to with a contact."""
+
+    def __init__(
+        self, archive: Archive, keys: Sequence[PublicKey], private: Sequence[PrivateKey], *, force: bool
+    ) -> None:
+        self._archive = archive
+        self._keys = keys
+        self._private = private
+        self._force = force
+
+    async def replace(self, collection: Listed, inner: Inner | None) -> Done:
+        """Put a collection with OpenPGP messages, which `inner` opens, into the archive anew, and remove it
+        if all of it is there."""
+        return await _told(collection, self._replace(collection, inner))
+
+    async def add(
+        self, transcript: Transcript, logging: Logging | None, consent: Callable[[], Awaitable[bool]]
+    ) -> Done:
+        """Put the transcript of an encrypted session into the archive. `logging`: as it was negotiated, if
+        that is known besides. The user is asked for his `consent` before anything is uploaded.
+
+        :raises ConsentNeeded: he did not give it.
+        """
+        return await _told(transcript.collection, self._add(transcript, logging, consent))
+
+    async def _replace(self, collection: Listed, inner: Inner | None) -> Done:
+        old = await self._read(collection, inner)
+        if old.page is None:
+            raise _Stays(Why.CHANGED)
+        await self._check(collection, agreed.outcome(old.entries))
+        lacking = _lacking(old.entries)
+        try:
+            plan = rearchiving.plan_openpgp(collection, old.entries, self._keys)
+        except NothingThere as error:
+            return Done(collection, 0, len(old.entries), Why.NOTHING, f"{error} {lacking}".strip())
+        if old.lost:
+            plan = replace(plan, left_out=plan.left_out + old.lost, replaces=None)
+        for older in await self._upload(plan, old):
+            await self._remove(older)
+        done = Done(collection, len(plan.items), plan.left_out)
+        if plan.replaces is None:
+            return replace(done, why=Why.LEFT_OUT, detail=lacking)
+        if await self._state(collection) != _state(old.page):
+            return replace(done, why=Why.CHANGED)
+        await self._remove(collection)
+        return done
+
+    async def _add(
+        self, transcript: Transcript, logging: Logging | None, consent: Callable[[], Awaitable[bool]]
+    ) -> Done:
+        told = transcript.collection
+        mode = await self._check(told, _with_said(agreed.outcome(transcript.entries), logging))
+        said = [entry for entry in transcript.entries if not agreed.negotiates(entry)]
+        good = [settled(entry) for entry in said if not entry.suspicious and entry.at is not None]
+        items = tuple(entry.item for entry in good if entry.item is not None)
+        lost = len(said) - len(items) + transcript.missing + transcript.withheld
+        session = Session(told.with_, told.thread, logging, items)
+        agrees = not items or await consent()
+        try:
+            plan = rearchiving.plan_session(session, self._keys, consent=agrees, forced=self._force)
+            plan = rearchiving.lessened(plan, mode)
+        except NothingThere as error:
+            return Done(told, 0, len(said), Why.NOTHING, str(error))
+        await self._upload(plan, _Read())
+        return Done(told, len(plan.items), plan.left_out + lost, Why.LEFT_OUT if lost else None)
+
+    async def _check(self, collection: Listed, outcome: Outcome | None) -> SaveMode:
+        """How much of it may be archived, and is wanted.
+
+        :raises OffTheRecord: nothing may be.
+        :raises NotWanted: nothing is.
+        """
+        with_, thread = collection.with_, collection.thread
+        await agreed.check(self._archive, with_, thread, outcome, force=self._force)
+        return SaveMode.MESSAGE if self._force else await self._archive.plain.check_saving(with_, thread)
+
+    async def _upload(self, plan: Plan, old: _Read) -> list[Listed]:
+        """Have all that is planned in the archive, and verify it. What an earlier run brought there is gone
+        on with; those collections are returned that hold less of the same."""
+        older: list[Listed] = []
+        for number in range(_PLACES):
+            place = _moved(plan.collection, number)
+            there, known = await self._read(place), 0
+            if there.page is not None:
+                begun = rearchiving.begun(plan, there.entries)
+                if not there.is_copy(old):
+                    continue
+                if rearchiving.is_newer(plan, there.entries):
+                    return older
+                if begun is None:
+                    older += [place] if rearchiving.is_older(plan, there.entries) else []
+                    continue
+                known = begun
+            await self._save(plan, place, known, old)
+            there = await self._read(place)
+            if not there.is_copy(old) or not rearchiving.is_there(plan, there.entries):
+                raise _Stays(Why.NOT_VERIFIED)
+            return older
+        raise _Stays(Why.NO_PLACE)
+
+    async def _save(self, plan: Plan, place: Listed, known: int, old: _Read) -> None:
+        """Upload what is planned, but for the first so many items, which are there."""
+        how = How(since=plan.items[known - 1].at) if known else importing.besides(old.subject, old.extras)
+        how["force"] = True  # what is not wanted is left out already
+        await self._archive.save(
+            place,
+            plan.items[known:],
+            plan.keys,
+            confirm=lambda _: True,  # the server has it in clear already
+            **how,
+        )
+
+    async def _read(self, collection: Listed, inner: Inner | None = None) -> _Read:
+        book = Book(self._private, inner=inner)
+        book.begin(collection)
+        entries, extras, lost, last = [], NO_EXTRAS, 0, None
+        try:
+            async for page in self._archive.pages(collection, book):
+                if last is None:
+                    form = book.form(page)
+                    extras = extras_of(page, form)
+                    lost = int(page.form is not None and form is None)
+                entries += book.read(page)
+                last = page
+        except NotFound:
+            return _Read()
+        finally:
+            missing = book.end(last.info.count if last and last.info else None)
+        return _Read(last, entries, extras, lost + missing)
+
+    async def _state(self, collection: Listed) -> tuple[int | None, int | None] | None:
+        """As it is now; None: it is not there any more."""
+        try:
+            return _state(await self._archive.plain.page(collection, PageRequest(max=1)))
+        except NotFound:
+            return None
+
+    async def _remove(self, collection: Listed) -> None:
+        with suppress(NotFound):  # somebody else did
+            await self._archive.remove(collection)
+
+
+async def _told(collection: Listed, doing: Awaitable[Done]) -> Done:
+    try:
+        return await doing
+    except _Stays as stays:
+        return Done(collection, why=stays.why)
+    except (OffTheRecord, NotWanted) as error:
+        return Done(collection, why=Why.UNWANTED, detail=str(error))
+    except (Refused, NotUnderstood, CannotAsk) as error:
+        return Done(collection, why=Why.REFUSED, detail=str(error))
+
+
+def _with_said(outcome: Outcome | None, logging: Logging | None) -> Outcome | None:
+    """How a negotiation came out, if the user says how besides: to forbid, either is enough."""
+    if logging is Logging.MUSTNOT:
+        return Outcome.MUSTNOT
+    if logging is Logging.MAY and outcome not in (Outcome.MUSTNOT, Outcome.FAILED):
+        return Outcome.MAY
+    return outcome
+
+
+def _lacking(entries: Sequence[Entry]) -> str:
+    """Which OpenPGP keys would open more, if any is known."""
+    ids = dict.fromkeys(key for entry in entries for key in entry.openpgp_keys)
+    return f"Keys that open more have the ids {', '.join(ids)}: see --openpgp-key." if ids else ""
+
+
+def _state(page: ChatPage) -> tuple[int | None, int | None]:
+    """What is another when a collection is changed: its version, where the dialect has one; its count."""
+    return page.collection.version, page.info.count if page.info else None
+
+
+def _moved(collection: Listed, number: int) -> Listed:
+    start = collection.start + number * MILLISECOND
+    return replace(collection, start=start, told=times.render(start))
