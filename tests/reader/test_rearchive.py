@@ -3,20 +3,23 @@ when all of it was read back."""
 
 import json
 import shutil
-from itertools import count
+from dataclasses import replace
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from archive_crypt.core.dialect import T, V
-from archive_crypt.errors import NotAcceptable, StorageUnavailable
-from archive_crypt.model import SECOND, SealedItem, UploadedItem
-from archive_crypt.reader import given, ssn, trust
+from archive_crypt.core.dialect import F, T, V
+from archive_crypt.errors import ArchiveBusy, QuotaExceeded
+from archive_crypt.model import SECOND, Link, UploadedItem
+from archive_crypt.reader import given, ox, rearchiving, ssn, trust
+from archive_crypt.reader.opening import Book
+from archive_crypt.reader.openpgp import Keyring
 from archive_crypt.reader.otr import Logging
+from archive_crypt.reader.protocol import Query
 from archive_crypt.reader.rearchiving import CONSENT
-from tests.kit import LAPTOP, MORNING, PHONE
+from archive_crypt.store.interfaces import Remove, Save
+from tests.kit import LAPTOP, MORNING
 from tests.reader.conftest import DOMAIN, USERS
 from tests.reader.pgp import archived, people, signcrypt
 from tests.reader.terminal import AtTerminal
@@ -44,17 +47,24 @@ def keys(key_files, verona):
 
 
 @pytest.fixture
-def talks(served, verona):
+def talks(served, ciphered):
     """A function: romeo says these to Juliet, each encrypted for one of his keys and hers."""
 
-    async def record(*texts, key=R, at=MORNING, to=JULIET, served=served):
-        said = []
-        for text in texts:
-            item = archived(verona.seals(R, signcrypt(JULIET, said=text), key, J))
-            said.append(f"<body>{item.bodies[0][1]}</body>{''.join(item.rest)}")
-        await served.hear(*said, at=at, to=to)
+    async def record(*texts, key=R, at=MORNING, served=served):
+        await served.hear(*(ciphered(text, key) for text in texts), at=at, to=JULIET)
 
     return record
+
+
+@pytest.fixture
+def ciphered(verona):
+    """A function: what is in a message that romeo signed, encrypted for this key, and Juliet's."""
+
+    def write(text, key=R):
+        item = archived(verona.seals(R, signcrypt(JULIET, said=text), key, J))
+        return f"<body>{item.bodies[0][1]}</body>{''.join(item.rest)}"
+
+    return write
 
 
 def texts(done):
@@ -80,7 +90,9 @@ async def test_openpgp(served, reader, talks, keys, key_files):
     before = (await reader("read", ROMEO, *keys, "--json", at=served)).lines
     done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
     assert (done.code, done.err) == (0, "")
-    assert [(line["with"], line["messages"], line["reason"]) for line in done.lines[:-1]] == [(JULIET, 2, None)]
+    assert [(line["with"], line["messages"], line["reason"]) for line in done.lines[:-1]] == [
+        (JULIET, 2, None)
+    ]
     assert done.lines[-1] == {"rearchived": 1, "left": 0}
     assert starts(served) == [1, 3600_000]
     read = await reader("read", ROMEO, "--key", key_files["laptop"], "--json", at=served)
@@ -90,3 +102,418 @@ async def test_openpgp(served, reader, talks, keys, key_files):
     again = await reader("rearchive", ROMEO, *keys, "--yes", at=served)
     assert (again.code, again.out) == (0, "")
     assert "No collection that matches has OpenPGP messages." in again.err
+
+
+def before(served, kind, do):
+    """Before the next change of this kind is made, something happens."""
+    apply = served.storage._apply
+
+    def applied(changes, mark):
+        if any(isinstance(change, kind) for change in changes):
+            served.storage._apply = apply
+            do()
+        return apply(changes, mark)
+
+    served.storage._apply = applied
+
+
+@needs_gpg
+@pytest.mark.parametrize("dialect", [V, T, F])
+@ensureDeferred
+async def test_in_each_dialect(serve, reader, talks, keys, dialect):
+    """It works in all dialects of the archive."""
+    parts = ("auto", "encrypt", "manage", "manual", "pref")
+    served = serve(features=[dialect.feature(part) for part in parts])
+    await talks("But soft", served=served)
+    assert (await reader("rearchive", ROMEO, *keys, "--yes", at=served)).code == 0
+    assert starts(served) == [1]
+    read = await reader("read", ROMEO, *keys[:2], "--json", at=served)
+    assert (read.code, texts(read)) == (0, ["But soft"])
+
+
+@needs_gpg
+@pytest.mark.clause("D374-17")
+@ensureDeferred
+async def test_what_is_left_out(served, reader, ciphered, keys, verona):
+    """Where some of a collection cannot be opened, what can is sealed anew, the old one stays, and which key
+    would open more is told. With that key all is there, once, and nothing else."""
+    await served.hear(ciphered("a"), ciphered("b", OTHER), ciphered("c"))
+    done = await reader("rearchive", ROMEO, *keys, "--yes", at=served)
+    assert done.code == 4
+    assert "2 message(s) sealed anew, 1 left out; keep the old collection: not all of it" in done.out
+    assert "Keys that open more have the ids" in done.out
+    assert starts(served) == [0, 1]
+    again = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+    assert (again.code, again.lines[0]["reason"], starts(served)) == (4, "left-out", [0, 1])
+    more = ("--openpgp-key", verona.secret(OTHER))
+    done = await reader("rearchive", ROMEO, *keys, *more, "--yes", "--json", at=served)
+    assert (done.code, done.lines[0]["messages"], starts(served)) == (0, 3, [2])
+    assert texts(await reader("read", ROMEO, *keys[:2], "--json", at=served)) == ["a", "b", "c"]
+
+
+@needs_gpg
+@ensureDeferred
+async def test_nothing_can_be_opened(served, reader, talks, keys):
+    """Where no OpenPGP message of a collection can be opened nothing is uploaded."""
+    await talks("a", key=OTHER)
+    done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "nothing", [0])
+    assert "Keys that open more have the ids" in done.lines[0]["detail"]
+
+
+@needs_gpg
+@pytest.mark.clause("D374-17")
+@ensureDeferred
+async def test_the_removal_fails(served, reader, talks, keys):
+    """Stopped before the old collection is removed, it goes on there: nothing is uploaded twice."""
+    await talks("But soft")
+
+    def fails():
+        raise ArchiveBusy
+
+    before(served, Remove, fails)
+    done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "refused", [0, 1])
+    before(served, Save, lambda: pytest.fail("it is there already"))
+    done = await reader("rearchive", ROMEO, *keys, "--yes", at=served)
+    assert (done.code, starts(served)) == (0, [1])
+    assert texts(await reader("read", ROMEO, *keys[:2], "--json", at=served)) == ["But soft"]
+
+
+@needs_gpg
+@pytest.mark.clause("D374-17")
+@ensureDeferred
+async def test_half_of_it_is_there(served, reader, talks, keys, using, verona):
+    """Stopped in the middle of the upload, it goes on with the rest of it."""
+    await talks("a", "b", "c")
+
+    async def begin(archive):
+        with Keyring([verona.secret(R), verona.public(J)], bytes) as keyring:
+            (old,) = [chat async for chat in archive.collections(Query())]
+            book = Book([LAPTOP], inner=ox.Reader(ROMEO, keyring).read)
+            book.begin(old)
+            entries = [entry async for page in archive.pages(old, book) for entry in book.read(page)]
+        plan = rearchiving.plan_openpgp(old, entries, [LAPTOP.public()])
+        await archive.save(plan.collection, plan.items[:2], plan.keys, force=True)
+
+    await using(served, begin)
+    assert starts(served) == [0, 1]
+    assert (await reader("rearchive", ROMEO, *keys, "--yes", at=served)).code == 0
+    assert starts(served) == [1]
+    read = await reader("read", ROMEO, *keys[:2], "--json", at=served)
+    assert (read.code, texts(read)) == (0, ["a", "b", "c"])
+    assert [line["utc"][17:19] for line in read.lines] == ["00", "01", "02"]
+
+
+@needs_gpg
+@ensureDeferred
+async def test_something_else_is_there(served, reader, talks, keys):
+    """A collection that happens to be where the new one would be stays, and the new one comes beside it."""
+    await talks("But soft")
+    await served.record("other", at=MORNING + 3600)
+    kept = served.kept[1]
+    kept.shown = replace(kept.shown, start=MORNING * SECOND + 1000)
+    done = await reader("rearchive", ROMEO, *keys, "--yes", at=served)
+    assert (done.code, starts(served)) == (0, [1, 2])
+
+
+@needs_gpg
+@pytest.mark.clause("D374-17")
+@ensureDeferred
+async def test_it_changes_meanwhile(served, reader, talks, keys):
+    """A collection to which something came since it was read stays, and the next time all of it is taken."""
+    await talks("But soft")
+    kept = served.kept[0]
+
+    def comes():
+        kept.shown = replace(kept.shown, version=kept.shown.version + 1)
+
+    before(served, Save, comes)
+    done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "changed", [0, 1])
+    assert (await reader("rearchive", ROMEO, *keys, "--yes", at=served)).code == 0
+    assert starts(served) == [1]
+
+
+@needs_gpg
+@pytest.mark.clause("D374-17")
+@ensureDeferred
+async def test_it_does_not_come_back(served, reader, talks, keys):
+    """Where what was uploaded does not come back as it was, the old collection stays."""
+    await talks("a", "b")
+    page = served.storage._page
+
+    def without(owner, with_, start, *rest):
+        found = page(owner, with_, start, *rest)
+        if start == MORNING * SECOND:
+            return found
+        return replace(found, page=replace(found.page, items=[]))
+
+    served.storage._page = without
+    done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "not-verified", [0, 1])
+
+
+@needs_gpg
+@ensureDeferred
+async def test_the_server_refuses_one(served, reader, talks, keys):
+    """What the server refuses is told, with its words; the others are done."""
+    await talks("a")
+    await talks("b", at=MORNING + 3600)
+
+    def fails():
+        raise QuotaExceeded
+
+    before(served, Save, fails)
+    done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+    assert (done.code, [line.get("reason") for line in done.lines]) == (4, ["refused", None, None])
+    assert done.lines[-1] == {"rearchived": 1, "left": 1}
+    assert starts(served) == [0, 3600_001]
+
+
+@needs_gpg
+@ensureDeferred
+async def test_what_else_a_collection_has(served, reader, talks, keys, using):
+    """Its subject, links and form are with the new collection, the form sealed."""
+    await talks("a")
+    form = '<x xmlns="jabber:x:data" type="submit"><field var="task"><value>1</value></field></x>'
+    links = {"previous": Link(NURSE, (MORNING - 60) * SECOND)}
+
+    async def add(archive):
+        (old,) = [chat async for chat in archive.collections(Query())]
+        how = {"subject": "stars", "links": links, "form": form, "force": True}
+        await archive.save(old, (), [LAPTOP.public()], confirm=lambda _: True, **how)
+
+    await using(served, add)
+    assert (await reader("rearchive", ROMEO, *keys, "--yes", at=served)).code == 0
+    (kept,) = served.kept
+    assert (starts(served), kept.shown.subject, dict(kept.links)) == ([1], "stars", links)
+    assert "task" not in str(kept.form)
+
+
+@needs_gpg
+@pytest.mark.clause("0136-pref-determine-12", "0136-otr-notes-01")
+@ensureDeferred
+async def test_off_the_record_now(served, reader, talks, keys):
+    """Of whom the user requires by now to be off the record nothing is uploaded, unless he insists."""
+    await talks("a")
+    await reader("prefs", "contact", ROMEO, JULIET, "--save", "false", "--otr", "require", at=served)
+    done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "unwanted", [0])
+    assert f"all with {JULIET} off the record" in done.lines[0]["detail"]
+    assert (await reader("rearchive", ROMEO, *keys, "--yes", "--force", at=served)).code == 0
+    assert starts(served) == [1]
+
+
+@needs_gpg
+@pytest.mark.parametrize(("answer", "then"), [(b"y", [1]), (b"n", [0]), (b"", [0])])
+@ensureDeferred
+async def test_it_is_asked_first(served, certificate, talks, keys, answer, then):
+    """At a terminal what would be replaced is shown; without a yes nothing changes."""
+    await talks("But soft")
+    where = ["--host", "127.0.0.1", "--port", served.port, "--ca", certificate]
+    password = {given.PASSWORD: USERS["romeo"]}
+
+    def answered():
+        shell = AtTerminal("rearchive", ROMEO, *keys, *where, **password)
+        shell.types(
+            answer,
+            after=b"Seal this collection anew, and remove the old for good where all of it could be? [y/N] ",
+        )
+        return shell.ends()
+
+    code, out, err = await deferToThread(answered)
+    assert (code, starts(served)) == (0, then), err
+    assert JULIET.encode() in out
+
+
+@needs_gpg
+@ensureDeferred
+async def test_nobody_to_ask(served, reader, talks, keys):
+    """Without a terminal, and without --yes, nothing changes."""
+    await talks("But soft")
+    done = await reader("rearchive", ROMEO, *keys, at=served)
+    assert (done.code, starts(served)) == (1, [0])
+    assert "There is no terminal to ask at; give --yes if it is meant." in done.err
+
+
+@needs_gpg
+@pytest.mark.clause("D218-18")
+@ensureDeferred
+async def test_only_for_confirmed_keys(served, reader, talks, keys):
+    """Nothing is sealed for a key that was not confirmed here."""
+    await talks("But soft")
+    trust.withdraw(trust.default_path(), [LAPTOP.fingerprint])
+    done = await reader("rearchive", ROMEO, *keys, "--yes", at=served)
+    assert (done.code, starts(served)) == (1, [0])
+    assert "is not confirmed to be yours" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--openpgp-key", "x", "--transcript", "y"),
+        ("--transcript", "y", "--with", JULIET),
+        ("--transcript", "y", "--yes"),
+        ("--openpgp-key", "x", "--logging", "may"),
+        ("--openpgp-key", "x", "--accept-pfs-loss"),
+    ],
+)
+@ensureDeferred
+async def test_what_does_not_go_together(reader, arguments):
+    """What is to be archived anew is said once, and what says nothing of it is refused."""
+    done = await reader("rearchive", ROMEO, *arguments)
+    assert (done.code, done.out) == (1, "")
+
+
+@ensureDeferred
+async def test_a_key_that_opens_nothing(reader, key_files, tmp_path):
+    """A public half is not enough, as what is uploaded has to be read back."""
+    await reader("keygen", "--out", tmp_path / "new.pem", "--no-passphrase", "--bits", "2048")
+    done = await reader("rearchive", ROMEO, "--transcript", "y", "--key", tmp_path / "new.pem.pub")
+    assert done.code == 1
+    assert "takes a private key: give one with --key." in done.err
+
+
+# Transcripts of encrypted sessions
+
+OFFER = ssn.write_offer(JULIET, "t", tuple(Logging))
+
+
+def agreed(logging):
+    """The messages of a negotiation that came to this."""
+    submit = f"<field var='accept'><value>true</value></field><field var='logging'><value>{logging}</value></field>"
+    type_ = "<field var='FORM_TYPE' type='hidden'><value>urn:xmpp:ssn</value></field>"
+    form = f"<x xmlns='jabber:x:data' type='submit'>{type_}{submit}</x>"
+    offer = OFFER[OFFER.index("<feature") : OFFER.index("</feature>") + len("</feature>")]
+    return [offer, f"<feature xmlns='http://jabber.org/protocol/feature-neg'>{form}</feature>"]
+
+
+@pytest.fixture
+def transcript(tmp_path):
+    """A function: a file of a conversation with Juliet, of these texts; `negotiation`: what else came before."""
+
+    def write(*said, name="session", negotiation=(), findings=(), with_=f"{JULIET}/balcony", minute=0):
+        start = f"2026-11-21T10:{minute:02}:00Z"
+        lines = [{"type": "archive", "version": 1, "owner": ROMEO}]
+        lines.append({"type": "collection", "with": with_, "start": start, "told": start, "thread": "t"})
+        items = [{"rest": [element]} for element in negotiation]
+        items += [{"bodies": [{"text": text}], "rest": list(TRAPPINGS)} for text in said]
+        for place, item in enumerate(items):
+            at = f"2026-11-21T10:{minute:02}:{place:02}Z"
+            line = {"type": "message", "place": place, "at": at, "item": {"kind": "to", "utc": at} | item}
+            lines.append(line | ({"findings": list(findings)} if place == len(items) - 1 else {}))
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return path
+
+    return write
+
+
+TRAPPINGS = ('<c xmlns="http://www.xmpp.org/extensions/xep-0200.html#ns"><key>S3CRET</key></c>',)
+
+
+@pytest.fixture
+def laptop(key_files):
+    return ("--key", key_files["laptop"])
+
+
+@pytest.mark.clause("D218-16", "D218-17", "D218-18", "0218-3-03")
+@ensureDeferred
+async def test_a_transcript(served, reader, laptop, transcript):
+    """Its messages are uploaded sealed, with the contact's full JID, the session's thread and their times, and
+    nothing of the session's keys. Given again, or grown, each is there once."""
+    args = ("--transcript", transcript("one", "two"), "--accept-pfs-loss")
+    done = await reader("rearchive", ROMEO, *laptop, *args, "--json", at=served)
+    assert (done.code, done.err) == (0, "")
+    assert (done.lines[0]["messages"], done.lines[-1]) == (2, {"rearchived": 1, "left": 0})
+    (kept,) = served.kept
+    assert all(isinstance(item, UploadedItem) and "one" not in item.content for item in kept.items.values())
+    for more in ((), ("three",)):
+        transcript("one", "two", *more)
+        assert (await reader("rearchive", ROMEO, *laptop, *args, at=served)).code == 0
+        (kept,) = served.kept
+        assert (kept.shown.with_, kept.shown.thread, kept.shown.crypt) == (f"{JULIET}/balcony", "t", True)
+        path = args[1].with_name(f"out{len(more)}.jsonl")
+        await reader("export", ROMEO, *laptop, "--format", "jsonl", "--out", path, at=served)
+        assert "S3CRET" not in path.read_text()
+        read = await reader("read", ROMEO, *laptop, "--json", at=served)
+        assert (read.code, texts(read)) == (0, ["one", "two", *more])
+        assert [line["utc"][17:19] for line in read.lines] == ["00", "01", "02"][: len(read.lines)]
+
+
+@pytest.mark.clause("D218-17")
+@ensureDeferred
+async def test_no_consent(served, reader, laptop, transcript):
+    """Without a terminal the user has to say that he means it: else nothing is archived."""
+    done = await reader("rearchive", ROMEO, *laptop, "--transcript", transcript("one"), at=served)
+    assert (done.code, done.out) == (1, "")
+    assert CONSENT in done.err
+    assert "give --accept-pfs-loss if it is meant" in done.err
+    assert (await reader("list", ROMEO, at=served)).out == ""
+
+
+@pytest.mark.clause("D218-17")
+@pytest.mark.parametrize(("answer", "count"), [(b"y", 2), (b"n", 0)])
+@ensureDeferred
+async def test_consent(served, certificate, laptop, transcript, answer, count):
+    """At a terminal he is asked once for all, and told what it costs; without a yes nothing is archived."""
+    where = ["--host", "127.0.0.1", "--port", served.port, "--ca", certificate]
+    password = {given.PASSWORD: USERS["romeo"]}
+    files = ["--transcript", transcript("one"), "--transcript", transcript("two", name="second", minute=5)]
+
+    def answered():
+        shell = AtTerminal("rearchive", ROMEO, *laptop, *files, *where, **password)
+        shell.types(answer, after=f"{CONSENT} [y/N] ".encode())
+        return shell.ends()
+
+    code, out, err = await deferToThread(answered)
+    assert code == 0, err
+    assert out.count(b"1 message(s) sealed anew.") == count
+    assert (b"Nothing was archived." in err) is not bool(count)
+    assert f"romeo@{DOMAIN}" not in served.storage._owners or len(served.kept) == count
+
+
+@pytest.mark.clause("D218-15", "0136-otr-notes-01")
+@pytest.mark.parametrize(
+    ("negotiation", "said"), [(agreed("mustnot"), ()), (agreed("mustnot"), ("may",)), ((), ("mustnot",))]
+)
+@ensureDeferred
+async def test_off_the_record(served, reader, laptop, transcript, negotiation, said):
+    """What the two agreed to be off the record, as the file shows or the user says, is refused, whatever else
+    he says; he is not even asked."""
+    path = transcript("one", negotiation=negotiation)
+    said = [word for logging in said for word in ("--logging", logging)]
+    for how in ((), ("--force", "--accept-pfs-loss")):
+        args = (*laptop, "--transcript", path, *said, *how)
+        done = await reader("rearchive", ROMEO, *args, "--json", at=served)
+        assert (done.code, done.lines[0]["reason"]) == (4, "unwanted")
+        assert "agreed to keep it off the record" in done.lines[0]["detail"]
+    assert (await reader("list", ROMEO, at=served)).out == ""
+
+
+@pytest.mark.clause("0136-otr-notes-01")
+@ensureDeferred
+async def test_on_the_record(served, reader, laptop, transcript):
+    """Where logging was agreed to, it is archived, without the messages that negotiate."""
+    path = transcript("one", negotiation=agreed("may"))
+    done = await reader("rearchive", ROMEO, *laptop, "--transcript", path, "--accept-pfs-loss", at=served)
+    assert done.code == 0
+    read = await reader("read", ROMEO, *laptop, "--json", at=served)
+    assert texts(read) == ["one"]
+    assert len(read.lines) == 1
+
+
+@ensureDeferred
+async def test_what_the_file_marks(served, reader, laptop, transcript):
+    """What the file marks as suspicious is left out, and that is told: the file is to be kept. A file with
+    nothing else is not archived at all."""
+    for said, messages, reason in ((("one", "two"), 1, "left-out"), (("three",), 0, "nothing")):
+        path = transcript(*said, findings=["out-of-place"], minute=messages)
+        args = (*laptop, "--transcript", path, "--accept-pfs-loss", "--json")
+        done = await reader("rearchive", ROMEO, *args, at=served)
+        assert done.code == 4
+        assert (done.lines[0]["messages"], done.lines[0]["left_out"]) == (messages, 1)
+        assert done.lines[0]["reason"] == reason
+    assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["one"]
