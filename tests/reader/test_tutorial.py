@@ -3,6 +3,7 @@
 With UPDATE_TUTORIAL=1 in the environment what was said is written there instead.
 """
 
+import json
 import os
 import re
 import shlex
@@ -60,6 +61,18 @@ class Story:
             message["to" if direction == "to" else "from"] = f"{who}@capulet.example/balcony"
             await archiver.message(jid, Direction(direction), message, (EVENING + 500 * number) * SECOND)
         archiver.stream_closed(jid)
+
+    async def duel(self):
+        """A client of romeo's wrote down what was said in an encrypted session."""
+        start = "2026-11-22T14:00:00Z"
+        said = [("from", "Romeo, thou art a villain."), ("to", "Villain am I none. Farewell.")]
+        lines = [{"type": "archive", "version": 1, "owner": ROMEO}]
+        lines.append({"type": "collection", "with": "tybalt@capulet.example/street", "told": start})
+        lines[1]["start"] = start
+        for place, (kind, text) in enumerate(said):
+            item = {"kind": kind, "utc": start, "bodies": [{"text": text}]}
+            lines.append({"type": "message", "place": place, "at": start, "item": item})
+        Path("duel.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     async def deleted(self):
         """Somebody deletes what was said last but one."""

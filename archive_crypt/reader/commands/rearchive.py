@@ -188,11 +188,9 @@ class _Results:
         """The exit code; `troubles`: so much could not be read besides."""
         stay = sum(one.why is not None for one in self.done)
         if self.done:
-            lines = [f"{len(self.done) - stay} collection(s) are sealed anew, all of each."]
+            lines = [f"Sealed anew: all of {len(self.done) - stay} collection(s)."]
             if stay:
-                lines += [
-                    f"{stay} not, or not all of each: see above. Keep the old ones, and what opens them."
-                ]
+                lines += [f"Not, or not wholly: {stay}; see above. Keep the old, and what opens it."]
             self._display.tell(*lines, rearchived=len(self.done) - stay, left=stay)
         return SUSPICIOUS if stay or troubles else DONE
 
