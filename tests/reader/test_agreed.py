@@ -8,11 +8,13 @@ from pytest_twisted import ensureDeferred
 
 from archive_crypt.core.canonical import canonical
 from archive_crypt.core.items import ReadItem
-from archive_crypt.model import Otr, SaveMode
+from archive_crypt.model import ContactModes, Modes, Otr, SaveMode
 from archive_crypt.reader import agreed, ssn
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.otr import Logging, Outcome
 from archive_crypt.reader.ssn import Form
+from archive_crypt.reader.xep_0136 import preferences
+from archive_crypt.reader.xep_0136.preferences import Preferences, SessionModes
 from tests.reader.conftest import DOMAIN
 
 MAY, NOT = Logging.MAY, Logging.MUSTNOT
@@ -42,7 +44,6 @@ def outcome(*messages):
     return agreed.outcome([entry(text="before"), *map(entry, messages), entry(text="after")])
 
 
-@pytest.mark.clause("0136-otr-nego-01", "D218-15")
 @pytest.mark.parametrize(
     ("messages", "expected"),
     [
@@ -66,13 +67,47 @@ def test_outcomes(messages, expected):
     assert outcome(*messages) is expected
 
 
-@pytest.mark.clause("0136-otr-notes-01")
 def test_what_negotiates():
-    """The messages that negotiate are told from others; so is what could not be read."""
+    """The messages that negotiate are told from others, and from what could not be read."""
     assert agreed.negotiates(entry(OFFER))
     assert not agreed.negotiates(entry(text="But soft"))
     assert not agreed.negotiates(Entry(0, True, None, None, ()))
     assert outcome() is None
+
+
+# What the user prefers
+
+
+def modes(otr):
+    return Modes(SaveMode.BODY, otr)
+
+
+@pytest.mark.parametrize(
+    ("with_", "thread", "expected"),
+    [
+        (JULIET, "t", Otr.FORBID),
+        (JULIET, "u", Otr.PREFER),
+        (f"{JULIET}/balcony", None, Otr.PREFER),
+        (NURSE, None, Otr.OPPOSE),
+        ("tybalt@capulet.example", None, Otr.APPROVE),
+    ],
+)
+def test_whose_preference_counts(with_, thread, expected):
+    """That of the thread counts, if it has one, before that of the contact, of his domain, and of everybody."""
+    wishes = Preferences(
+        default=modes(Otr.APPROVE),
+        items=(ContactModes(DOMAIN, modes(Otr.OPPOSE)), ContactModes(JULIET, modes(Otr.PREFER))),
+        sessions=(
+            SessionModes("t", SaveMode.BODY, Otr.FORBID),
+            SessionModes("u", SaveMode.BODY),
+        ),
+    )
+    assert preferences.otr_mode(wishes, with_, thread) is expected
+
+
+def test_no_preference():
+    """Where nothing is told it is 'concede', the standard's own."""
+    assert preferences.otr_mode(Preferences(), JULIET, None) is Otr.CONCEDE
 
 
 # save
@@ -101,7 +136,7 @@ def laptop(key_files):
     return ("--key", key_files["laptop"])
 
 
-@pytest.mark.clause("0136-otr-notes-01", "0136-pref-determine-12")
+@pytest.mark.clause("0136-otr-notes-01")
 @ensureDeferred
 async def test_what_was_agreed_is_obeyed(served, reader, laptop, tmp_path):
     """A conversation in which the two agreed to be off the record is not saved, and that is told of whom; not
@@ -117,7 +152,7 @@ async def test_what_was_agreed_is_obeyed(served, reader, laptop, tmp_path):
         assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["said"]
 
 
-@pytest.mark.clause("0136-pref-determine-12", "0136-otr-nego-07")
+@pytest.mark.clause("0136-otr-nego-07")
 @ensureDeferred
 async def test_preferences_of_off_the_record(served, reader, laptop, tmp_path):
     """Of whom the user requires to be off the record nothing is saved, unless he insists; of whom he only

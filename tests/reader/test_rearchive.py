@@ -292,7 +292,6 @@ async def test_what_else_a_collection_has(served, reader, talks, keys, using):
 
 
 @needs_gpg
-@pytest.mark.clause("0136-pref-determine-12", "0136-otr-notes-01")
 @ensureDeferred
 async def test_off_the_record_now(served, reader, talks, keys):
     """Of whom the user requires by now to be off the record nothing is uploaded, unless he insists."""
@@ -493,7 +492,6 @@ async def test_off_the_record(served, reader, laptop, transcript, negotiation, s
     assert (await reader("list", ROMEO, at=served)).out == ""
 
 
-@pytest.mark.clause("0136-otr-notes-01")
 @ensureDeferred
 async def test_on_the_record(served, reader, laptop, transcript):
     """Where logging was agreed to, it is archived, without the messages that negotiate."""
