@@ -41,6 +41,11 @@ class Why(enum.Enum):
 
     NOTHING = ("nothing", "there is nothing to upload")
     LEFT_OUT = ("left-out", "not all of it could be opened, believed or uploaded")
+    UNSIGNED = (
+        "unsigned",
+        "who signed some of it could not be checked, and only the old one can show it; give the senders' "
+        "public keys with --openpgp-key",
+    )
     NO_PLACE = ("no-place", "nothing was uploaded, as the archive has other collections at that very time")
     NOT_VERIFIED = ("not-verified", "what was uploaded could not be opened, or is not the same")
     CHANGED = ("changed", "it changed meanwhile; give the same command again")
@@ -150,8 +155,10 @@ class Rearchive:
         for older in await self._upload(plan, old):
             await self._remove(older)
         done = Done(collection, len(plan.items), plan.left_out)
-        if plan.replaces is None:
+        if plan.left_out:
             return replace(done, why=Why.LEFT_OUT, detail=lacking)
+        if plan.replaces is None:
+            return replace(done, why=Why.UNSIGNED)
         if await self._state(collection) != _state(old.page):
             return replace(done, why=Why.CHANGED)
         await self._remove(collection)
@@ -194,9 +201,9 @@ class Rearchive:
             place = _moved(plan.collection, number)
             there, known = await self._read(place), 0
             if there.page is not None:
-                begun = rearchiving.begun(plan, there.entries)
                 if not there.is_copy(old):
                     continue
+                begun = rearchiving.begun(plan, there.entries)
                 if rearchiving.is_newer(plan, there.entries):
                     return older
                 if begun is None:
@@ -230,8 +237,8 @@ class Rearchive:
             async for page in self._archive.pages(collection, book):
                 if last is None:
                     form = book.form(page)
-                    extras = extras_of(page, form)
                     lost = int(page.form is not None and form is None)
+                    extras = Extras(page.links) if lost else extras_of(page, form)
                 entries += book.read(page)
                 last = page
         except NotFound:

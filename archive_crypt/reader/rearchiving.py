@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from lxml import etree
 
 from archive_crypt.core import times
-from archive_crypt.core.items import ReadItem
+from archive_crypt.core.dialect import F
+from archive_crypt.core.items import ReadItem, read
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import MILLISECOND, Micros, SaveMode
@@ -113,7 +114,7 @@ def plan_openpgp(collection: Listed, entries: Iterable[Entry], keys: Sequence[Pu
     them, no longer needs the OpenPGP key. Its signatures are not kept: they were looked at.
 
     What could not be opened, is suspicious, or says nothing without its encryption, is left out; then
-    the old collection has to stay.
+    the old collection has to stay. So it has where who signed is not known: it alone could ever show it.
 
     :raises NothingThere: none of its OpenPGP messages could be opened.
     :raises Problem: there is no key.
@@ -123,15 +124,17 @@ def plan_openpgp(collection: Listed, entries: Iterable[Entry], keys: Sequence[Pu
     if not any(_was_openpgp(entry) for entry in good):
         raise NothingThere("There is no OpenPGP message here that could be opened.")
     bared = [_bared(replace(entry.item, at=entry.at)) for entry in good if entry.item is not None]
-    items, _ = uploads.sift(_dated(bared, collection.start), SaveMode.MESSAGE)
+    dated = filter(_comes_back, _dated(bared, collection.start))
+    items, _ = uploads.sift(dated, SaveMode.MESSAGE)
     left_out = len(every) - len(items)
+    unchecked = any(Finding.OPENPGP_UNKNOWN in entry.findings for entry in every)
     return Plan(
         # Another start, as one contact has one collection of each.
         _sealed(collection.with_, collection.start + MILLISECOND, collection.thread),
         tuple(items),
         _some(keys),
         left_out,
-        None if left_out else collection,
+        None if left_out or unchecked else collection,
     )
 
 
@@ -167,10 +170,10 @@ def lessened(plan: Plan, mode: SaveMode) -> Plan:
 
     :raises NothingThere: nothing stays.
     """
-    kept, left_out = uploads.sift(plan.items, mode)
+    kept, _ = uploads.sift(filter(_comes_back, plan.items), mode)
     if not kept:
         raise NothingThere("There is no message to archive.")
-    return replace(plan, items=tuple(kept), left_out=plan.left_out + len(left_out))
+    return replace(plan, items=tuple(kept), left_out=plan.left_out + len(plan.items) - len(kept))
 
 
 def _vouched(entries: Iterable[Entry]) -> list[_Essence] | None:
@@ -225,7 +228,19 @@ def _bared(item: ReadItem) -> ReadItem:
     kept = tuple(
         text for text, element in _children(item) if etree.QName(element).namespace not in _TRAPPINGS
     )
-    return replace(item, secs=None, bound=None, rest=kept)
+    bodies = tuple((language or None, text) for language, text in item.bodies)
+    name, jid = item.name or None, item.jid or None
+    return replace(item, name=name, jid=jid, bodies=bodies, secs=None, bound=None, rest=kept)
+
+
+def _comes_back(item: ReadItem) -> bool:
+    """Whether it is the same when it was uploaded and is read back."""
+    written = uploads.Timed(item, 0).write(F.namespace)
+    try:
+        back = read(parse(written.encode()))
+    except (BadRequest, etree.XMLSyntaxError):
+        return False
+    return _essence(back, back.at) == _essence(item, item.at)
 
 
 def _is_not_stored(item: ReadItem) -> bool:

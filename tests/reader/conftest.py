@@ -96,16 +96,16 @@ class Served:
         said = [f"<body>{text}</body>{label}{more}" for text in texts]
         await self.hear(*said, keys=keys, to=to, at=at)
 
-    async def hear(self, *said, keys=(LAPTOP,), to=f"juliet@{DOMAIN}", at=MORNING):
-        """The same of messages that hold these elements."""
+    async def hear(self, *said, keys=(LAPTOP,), to=f"juliet@{DOMAIN}", at=MORNING, direction=Direction.TO):
+        """The same of messages that hold these elements; or they come from there."""
         jid = JID(f"romeo@{DOMAIN}/feeder")
         await self.archiver.stream_opened(jid)
         public = [key.public() for key in keys]
         request = turning_on(F, public)
         await self.archiver.switching.set(jid, stanzas.parse("set", protocol.parse(request.encode())))
         for second, inner in enumerate(said):
-            message = element(f"<message to='{to}' type='chat'>{inner}</message>")
-            await self.archiver.message(jid, Direction.TO, message, (at + second) * SECOND)
+            message = element(f"<message {direction.value}='{to}' type='chat'>{inner}</message>")
+            await self.archiver.message(jid, direction, message, (at + second) * SECOND)
         self.archiver.stream_closed(jid)
 
     @property

@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThread
 
 from archive_crypt.core.dialect import F, T, V
 from archive_crypt.errors import ArchiveBusy, QuotaExceeded
-from archive_crypt.model import SECOND, Link, UploadedItem
+from archive_crypt.model import SECOND, Direction, Link, UploadedItem
 from archive_crypt.reader import given, ox, rearchiving, ssn, trust
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.openpgp import Keyring
@@ -149,6 +149,22 @@ async def test_what_is_left_out(served, reader, ciphered, keys, verona):
     done = await reader("rearchive", ROMEO, *keys, *more, "--yes", "--json", at=served)
     assert (done.code, done.lines[0]["messages"], starts(served)) == (0, 3, [2])
     assert texts(await reader("read", ROMEO, *keys[:2], "--json", at=served)) == ["a", "b", "c"]
+
+
+@needs_gpg
+@pytest.mark.clause("D374-17")
+@ensureDeferred
+async def test_signatures_that_were_not_checked(served, reader, verona, keys):
+    """Where the sender's public key was not given the old collection stays, as only it can show who signed;
+    with that key it goes, and nothing is uploaded again."""
+    item = archived(verona.seals(J, signcrypt(ROMEO, said="Ay me"), R))
+    await served.hear(f"<body>{item.bodies[0][1]}</body>{''.join(item.rest)}", direction=Direction.FROM)
+    done = await reader("rearchive", ROMEO, *keys[:4], "--yes", "--json", at=served)
+    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "unsigned", [0, 1])
+    before(served, Save, lambda: pytest.fail("it is there already"))
+    done = await reader("rearchive", ROMEO, *keys, "--yes", at=served)
+    assert (done.code, starts(served)) == (0, [1])
+    assert texts(await reader("read", ROMEO, *keys[:2], "--json", at=served)) == ["Ay me"]
 
 
 @needs_gpg
@@ -372,7 +388,7 @@ async def test_a_key_that_opens_nothing(reader, key_files, tmp_path):
     await reader("keygen", "--out", tmp_path / "new.pem", "--no-passphrase", "--bits", "2048")
     done = await reader("rearchive", ROMEO, "--transcript", "y", "--key", tmp_path / "new.pem.pub")
     assert done.code == 1
-    assert "takes a private key: give one with --key." in done.err
+    assert "takes one of its private keys: give it with --key." in done.err
 
 
 # Transcripts of encrypted sessions

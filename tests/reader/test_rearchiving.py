@@ -20,6 +20,9 @@ from archive_crypt.reader.rearchiving import (
     CONSENT,
     ConsentNeeded,
     Session,
+    begun,
+    is_newer,
+    is_older,
     is_there,
     plan_openpgp,
     plan_session,
@@ -183,6 +186,40 @@ def test_what_cannot_be_vouched_for(bad):
     assert (len(plan.items), plan.left_out, plan.replaces) == (1, 1, None)
     with pytest.raises(Problem, match="no OpenPGP message"):
         plan_openpgp(OLD, [bad], KEYS)
+
+
+@pytest.mark.clause("D374-17")
+def test_who_signed_is_not_known():
+    """Then all is planned, and the old collection stays: it alone could ever show who signed."""
+    plan = plan_openpgp(OLD, [opened("a"), opened("b", Finding.OPENPGP_UNKNOWN, 1)], KEYS)
+    assert (len(plan.items), plan.left_out, plan.replaces) == (2, 0, None)
+
+
+def test_what_would_not_come_back():
+    """A message that says nothing, or would not come back as it is, is left out, and then the old one stays."""
+    silent = replace(opened("", place=1), item=item("", second=1))
+    child = replace(item("x", "note", 1), rest=('<x xmlns="urn:x"></x>',))
+    for odd in (silent, replace(silent, item=child)):
+        plan = plan_openpgp(OLD, [opened("a"), odd], KEYS)
+        assert ([one.bodies[0][1] for one in plan.items], plan.left_out, plan.replaces) == (["a"], 1, None)
+
+
+def test_what_an_earlier_run_left():
+    """What is there is told apart: the first of what is planned, some of it, more than it, something else."""
+    plan = plan_openpgp(OLD, [opened(text, place=n) for n, text in enumerate("abc")], KEYS)
+    every = read_back(plan)
+    less = replace(plan, items=plan.items[1:])
+    assert [begun(plan, every[:n]) for n in range(4)] == [None, 1, 2, 3]
+    assert (begun(plan, every[1:]), is_older(plan, every[1:]), is_newer(plan, every[1:])) == (
+        None,
+        True,
+        False,
+    )
+    assert (begun(less, every), is_older(less, every), is_newer(less, every)) == (None, False, True)
+    other = [replace(every[0], item=item("other"))]
+    dubious = [replace(every[0], findings=(Finding.OUT_OF_PLACE,))]
+    for found in (other, dubious):
+        assert (begun(plan, found), is_older(plan, found), is_newer(plan, found)) == (None, False, False)
 
 
 def read_back(plan):

@@ -31,8 +31,9 @@ examples:
   archive-reader rearchive romeo@example.org --transcript balcony.jsonl
 
 With --openpgp-key: each collection that has OpenPGP messages is opened, sealed anew for your confirmed
-keys, read back, and compared; only then the old one is removed, and only if nothing had to be left out.
-So the OpenPGP key may go. What would be replaced is shown first, and done when you say so.
+keys, read back, and compared; only then the old one is removed, and only if nothing had to be left out
+and all signatures could be checked, which takes the public keys of your contacts. So the OpenPGP key may
+go. What would be replaced is shown first, and done when you say so.
 
 With --transcript: a conversation that your client held with short-lived keys (XEP-0200) and wrote in the
 clear, in any format that archive-reader save takes, is put into the archive: its messages, sealed. Its keys
@@ -76,8 +77,8 @@ def _begin(options: argparse.Namespace) -> Doing:
     connection = given.connection(options)
     public = [key for _, key in given.public_keys(options)]
     private = given.opening_keys(options)
-    if not private:
-        raise Problem("What is uploaded is read back, which takes a private key: give one with --key.")
+    if {key.fingerprint for key in private}.isdisjoint(key.name for key in public):
+        raise Problem("What is sealed is read back, which takes one of its private keys: give it with --key.")
     if options.transcript:
         return _add(options, connection, public, private)
     return _replace(options, connection, public, private)
