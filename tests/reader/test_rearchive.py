@@ -199,6 +199,25 @@ async def test_the_removal_fails(served, reader, talks, keys):
 @needs_gpg
 @pytest.mark.clause("D374-17")
 @ensureDeferred
+async def test_the_stream_ends(serve, reader, talks, keys):
+    """Where the stream ends in the middle, what came of the others is told, and the same command goes on."""
+    served = serve()
+    await talks("a", served=served)
+    await talks("b", at=MORNING + 3600, served=served)
+    before(served, Save, lambda: before(served, Save, served.server.close))
+    done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+    assert (done.code, [line["reason"] for line in done.lines]) == (2, [None])
+    assert "give the same command again to go on" in done.err
+    assert starts(served) == [1, 3600_000, 3600_001]
+    again = serve(storage=served.storage)
+    before(again, Save, lambda: pytest.fail("it is there already"))
+    done = await reader("rearchive", ROMEO, *keys, "--yes", at=again)
+    assert (done.code, starts(again)) == (0, [1, 3600_001])
+
+
+@needs_gpg
+@pytest.mark.clause("D374-17")
+@ensureDeferred
 async def test_half_of_it_is_there(served, reader, talks, keys, using, verona):
     """Stopped in the middle of the upload, it goes on with the rest of it."""
     await talks("a", "b", "c")

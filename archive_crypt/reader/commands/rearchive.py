@@ -105,8 +105,8 @@ async def _replace(
 ) -> int:
     query = Query(options.with_, options.start, options.end)
     stack, inner = given.openpgp(options)
-    troubles = 0
-    with stack, _Results(options) as results:
+    results = _Results(options)
+    with stack:
         async with connection:
             archive = Archive(connection)
             chosen = await reading.choose(archive, query)
@@ -115,7 +115,7 @@ async def _replace(
                 note("No collection that matches has OpenPGP messages.")
             elif options.yes or await _confirmed(options, found):
                 doing = Rearchive(archive, public, private, force=options.force)
-                with progress("rearchiving", len(found)) as tell:
+                with results, progress("rearchiving", len(found)) as tell:
                     for collection in found:
                         results.done.append(await doing.replace(collection, inner(options.jid)))
                         tell(len(results.done), len(found))
@@ -133,15 +133,16 @@ async def _add(
     consent = _Consent(options.accept_pfs_loss)
     logging = Logging(options.logging) if options.logging else None
     book = Book(private)
-    with _Results(options) as results:
-        async with connection:
-            doing = Rearchive(Archive(connection), public, private, force=options.force)
-            try:
+    results = _Results(options)
+    async with connection:
+        doing = Rearchive(Archive(connection), public, private, force=options.force)
+        try:
+            with results:
                 for path in options.transcript:
                     for transcript in importing.read(path, options.jid, book.blank()):
                         results.done.append(await doing.add(transcript, logging, consent.get))
-            except ConsentNeeded:
-                note("Nothing was archived.")
+        except ConsentNeeded:
+            note("Nothing was archived.")
     return results.code()
 
 
