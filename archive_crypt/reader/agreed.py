@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from lxml import etree
 
+from archive_crypt.core import jids
 from archive_crypt.core.items import ReadItem
 from archive_crypt.model import Otr
 from archive_crypt.reader import otr, ssn
@@ -15,7 +16,7 @@ from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.otr import Logging, Outcome
-from archive_crypt.reader.protocol import parse
+from archive_crypt.reader.protocol import Listed, parse
 from archive_crypt.reader.ssn import Form
 
 _FEATURE_NEG = "http://jabber.org/protocol/feature-neg"
@@ -50,6 +51,29 @@ async def check(
         f"Your preferences have all with {with_} off the record (otr {preference.value}). Change them by "
         "archive-reader prefs contact --otr, or say that it is meant by --force."
     )
+
+
+class Agreements:
+    """What was agreed in the conversations that were read so far. It holds for as long as their threads go
+    on: a negotiation, and what is said after it, can be in several collections."""
+
+    def __init__(self) -> None:
+        self._off: set[tuple[str, str]] = set()
+
+    def outcome(self, collection: Listed, entries: Iterable[Entry]) -> Outcome | None:
+        """How the negotiation came out by which these entries, of the next collection, were said; None:
+        there was none."""
+        found = outcome(entries)
+        if collection.thread is None:  # it tells nothing of other conversations with the contact
+            return found
+        key = jids.bare(collection.with_), collection.thread
+        if found is Outcome.MUSTNOT:
+            self._off.add(key)
+        elif found is Outcome.MAY:
+            self._off.discard(key)
+        elif key in self._off:
+            return Outcome.MUSTNOT
+        return found
 
 
 def outcome(entries: Iterable[Entry]) -> Outcome | None:

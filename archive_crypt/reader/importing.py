@@ -10,7 +10,7 @@ from archive_crypt.core.items import ReadItem
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.model import SaveMode
 from archive_crypt.reader import agreed
-from archive_crypt.reader.agreed import OffTheRecord
+from archive_crypt.reader.agreed import Agreements, OffTheRecord
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import (
     CannotAsk,
@@ -25,6 +25,7 @@ from archive_crypt.reader.formats import jsonl, mail
 from archive_crypt.reader.formats.transcript import Extras, Transcript, settled
 from archive_crypt.reader.formats.xepfile import ArchiveFile
 from archive_crypt.reader.opening import Book
+from archive_crypt.reader.otr import Outcome
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.reading import Report
 from archive_crypt.reader.xep_0136 import uploads
@@ -90,11 +91,12 @@ async def save(
 ) -> Summary:
     """These transcripts, each in a collection of its own. What is there already is not saved again, so
     that what was interrupted can be begun anew. What cannot be saved is reported, and the others are."""
-    summary = Summary()
+    summary, agreements = Summary(), Agreements()
     for transcript in transcripts:
         progress(summary)
+        outcome = agreements.outcome(transcript.collection, transcript.entries)
         try:
-            await _save(archive, transcript, how, report, summary)
+            await _save(archive, transcript, how, outcome, report, summary)
         except _ITS_OWN as error:
             report(transcript.collection, f"not saved. {error}")
             summary.troubles += 1
@@ -104,9 +106,15 @@ async def save(
     return summary
 
 
-async def _save(archive: Archive, transcript: Transcript, how: How, report: Report, summary: Summary) -> None:
+async def _save(
+    archive: Archive,
+    transcript: Transcript,
+    how: How,
+    outcome: Outcome | None,
+    report: Report,
+    summary: Summary,
+) -> None:
     told = transcript.collection
-    outcome = agreed.outcome(transcript.entries)
     await agreed.check(archive, told.with_, told.thread, outcome, force=how.force)
     items = _items(transcript, report, summary)
     there = await _there(archive, Listed.named(told.with_, told.start), how.book)

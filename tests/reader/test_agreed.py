@@ -12,6 +12,7 @@ from archive_crypt.model import ContactModes, Modes, Otr, SaveMode
 from archive_crypt.reader import agreed, ssn
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.otr import Logging, Outcome
+from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.ssn import Form
 from archive_crypt.reader.xep_0136 import preferences
 from archive_crypt.reader.xep_0136.preferences import Preferences, SessionModes
@@ -73,6 +74,24 @@ def test_what_negotiates():
     assert not agreed.negotiates(entry(text="But soft"))
     assert not agreed.negotiates(Entry(0, True, None, None, ()))
     assert outcome() is None
+
+
+def test_a_thread_goes_on():
+    """What was agreed holds in later collections of the same thread with the contact, until something else is
+    agreed there; without a thread it holds in its own collection only."""
+    agreements = agreed.Agreements()
+    off, on, talk = [entry(OFFER), entry(answer(Otr.REQUIRE))], [entry(answer(Otr.FORBID))], [entry(text="x")]
+    for said, thread, contact, expected in (
+        (off, "t", f"{JULIET}/balcony", Outcome.MUSTNOT),
+        (talk, "t", JULIET, Outcome.MUSTNOT),
+        (talk, "u", JULIET, None),
+        (talk, "t", NURSE, None),
+        (on, "t", JULIET, Outcome.MAY),
+        (talk, "t", JULIET, None),
+        (off, None, JULIET, Outcome.MUSTNOT),
+        (talk, None, JULIET, None),
+    ):
+        assert agreements.outcome(Listed.named(contact, 0, thread), said) is expected
 
 
 # What the user prefers
