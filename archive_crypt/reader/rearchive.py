@@ -18,7 +18,7 @@ from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.model import MILLISECOND, PageRequest, SaveMode
 from archive_crypt.reader import agreed, ahead, importing, ox, rearchiving
-from archive_crypt.reader.agreed import OffTheRecord
+from archive_crypt.reader.agreed import Agreements, OffTheRecord
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import CannotAsk, NotFound, NotUnderstood, NotWanted, Refused
 from archive_crypt.reader.formats.transcript import NO_EXTRAS, Extras, Transcript, extras_of, settled
@@ -124,6 +124,7 @@ class Rearchive:
         self._keys = keys
         self._private = private
         self._force = force
+        self._agreements = Agreements()
 
     async def replace(self, collection: Listed, inner: Inner | None) -> Done:
         """Put a collection with OpenPGP messages, which `inner` opens, into the archive anew, and remove it
@@ -144,7 +145,7 @@ class Rearchive:
         old = await self._read(collection, inner)
         if old.page is None:
             raise _Stays(Why.CHANGED)
-        await self._check(collection, agreed.outcome(old.entries))
+        await self._check(collection, self._agreements.outcome(collection, old.entries))
         lacking = _lacking(old.entries)
         try:
             plan = rearchiving.plan_openpgp(collection, old.entries, self._keys)
@@ -168,7 +169,8 @@ class Rearchive:
         self, transcript: Transcript, logging: Logging | None, consent: Callable[[], Awaitable[bool]]
     ) -> Done:
         told = transcript.collection
-        mode = await self._check(told, _with_said(agreed.outcome(transcript.entries), logging))
+        outcome = self._agreements.outcome(told, transcript.entries)
+        mode = await self._check(told, _with_said(outcome, logging))
         said = [entry for entry in transcript.entries if not agreed.negotiates(entry)]
         good = [settled(entry) for entry in said if not entry.suspicious and entry.at is not None]
         items = tuple(entry.item for entry in good if entry.item is not None)
@@ -201,6 +203,8 @@ class Rearchive:
             place = _moved(plan.collection, number)
             there, known = await self._read(place), 0
             if there.page is not None:
+                if there.lost or not rearchiving.is_sound(there.entries):
+                    raise _Stays(Why.NOT_VERIFIED)  # uploaded again, it would be no better
                 if not there.is_copy(old):
                     continue
                 begun = rearchiving.begun(plan, there.entries)

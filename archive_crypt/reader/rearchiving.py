@@ -144,6 +144,11 @@ def is_there(plan: Plan, entries: Iterable[Entry]) -> bool:
     return _vouched(entries) == _planned(plan)
 
 
+def is_sound(entries: Iterable[Entry]) -> bool:
+    """Whether all of them could be read, and are beyond suspicion."""
+    return _vouched(entries) is not None
+
+
 def begun(plan: Plan, entries: Iterable[Entry]) -> int | None:
     """How many items an upload that was interrupted brought there, the first of what was planned; None: the
     entries are something else, or not beyond suspicion."""

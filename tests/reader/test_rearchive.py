@@ -274,7 +274,8 @@ async def test_it_changes_meanwhile(served, reader, talks, keys):
 @pytest.mark.clause("D374-17")
 @ensureDeferred
 async def test_it_does_not_come_back(served, reader, talks, keys):
-    """Where what was uploaded does not come back as it was, the old collection stays."""
+    """Where what was uploaded does not come back as it was, the old collection stays; and it is not uploaded
+    again each time."""
     await talks("a", "b")
     page = served.storage._page
 
@@ -285,8 +286,9 @@ async def test_it_does_not_come_back(served, reader, talks, keys):
         return replace(found, page=replace(found.page, items=[]))
 
     served.storage._page = without
-    done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
-    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "not-verified", [0, 1])
+    for _ in range(2):
+        done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+        assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "not-verified", [0, 1])
 
 
 @needs_gpg
