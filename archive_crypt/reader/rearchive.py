@@ -236,7 +236,7 @@ class Rearchive:
     async def _read(self, collection: Listed, inner: Inner | None = None) -> _Read:
         book = Book(self._private, inner=inner)
         book.begin(collection)
-        entries, extras, lost, last = [], NO_EXTRAS, 0, None
+        entries, extras, lost, last, count = [], NO_EXTRAS, 0, None, None
         try:
             async for page in self._archive.pages(collection, book):
                 if last is None:
@@ -244,11 +244,11 @@ class Rearchive:
                     lost = int(page.form is not None and form is None)
                     extras = Extras(page.links) if lost else extras_of(page, form)
                 entries += book.read(page)
-                last = page
+                last, count = page, page.info.count if page.info else None
         except NotFound:
             return _Read()
         finally:
-            missing = book.end(last.info.count if last and last.info else None)
+            missing = book.end(count)
         return _Read(last, entries, extras, lost + missing)
 
     async def _state(self, collection: Listed) -> tuple[int | None, int | None] | None:

@@ -10,13 +10,14 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
 from archive_crypt.core.dialect import F, T, V
+from archive_crypt.core.items import ReadItem
 from archive_crypt.errors import ArchiveBusy, QuotaExceeded
 from archive_crypt.model import SECOND, Direction, Link, UploadedItem
 from archive_crypt.reader import given, ox, rearchiving, ssn, trust
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.openpgp import Keyring
 from archive_crypt.reader.otr import Logging
-from archive_crypt.reader.protocol import Query
+from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.rearchiving import CONSENT
 from archive_crypt.store.interfaces import Remove, Save
 from tests.kit import LAPTOP, MORNING
@@ -242,12 +243,12 @@ async def test_half_of_it_is_there(served, reader, talks, keys, using, verona):
 
 @needs_gpg
 @ensureDeferred
-async def test_something_else_is_there(served, reader, talks, keys):
+async def test_something_else_is_there(served, reader, talks, keys, using):
     """A collection that happens to be where the new one would be stays, and the new one comes beside it."""
     await talks("But soft")
-    await served.record("other", at=MORNING + 3600)
-    kept = served.kept[1]
-    kept.shown = replace(kept.shown, start=MORNING * SECOND + 1000)
+    at = MORNING * SECOND + 1000
+    other = ReadItem("to", at, None, None, ((None, "other"),), None)
+    await using(served, lambda archive: archive.save(Listed.named(JULIET, at), [other], [LAPTOP.public()]))
     done = await reader("rearchive", ROMEO, *keys, "--yes", at=served)
     assert (done.code, starts(served)) == (0, [1, 2])
 
