@@ -25,7 +25,6 @@ from archive_crypt.reader.formats import jsonl, mail
 from archive_crypt.reader.formats.transcript import Extras, Transcript, settled
 from archive_crypt.reader.formats.xepfile import ArchiveFile
 from archive_crypt.reader.opening import Book
-from archive_crypt.reader.otr import Outcome
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.reading import Report
 from archive_crypt.reader.xep_0136 import uploads
@@ -94,11 +93,13 @@ async def save(
     summary, agreements = Summary(), Agreements()
     for transcript in transcripts:
         progress(summary)
-        outcome = agreements.outcome(transcript.collection, transcript.entries)
+        told = transcript.collection
+        outcome = agreements.outcome(told, transcript.entries)
         try:
-            await _save(archive, transcript, how, outcome, report, summary)
+            await agreed.check(archive, told.with_, told.thread, outcome, force=how.force)
+            await _save(archive, transcript, how, report, summary)
         except _ITS_OWN as error:
-            report(transcript.collection, f"not saved. {error}")
+            report(told, f"not saved. {error}")
             summary.troubles += 1
         except NotUnderstood as error:
             report(transcript.collection, str(error))
@@ -106,16 +107,8 @@ async def save(
     return summary
 
 
-async def _save(
-    archive: Archive,
-    transcript: Transcript,
-    how: How,
-    outcome: Outcome | None,
-    report: Report,
-    summary: Summary,
-) -> None:
+async def _save(archive: Archive, transcript: Transcript, how: How, report: Report, summary: Summary) -> None:
     told = transcript.collection
-    await agreed.check(archive, told.with_, told.thread, outcome, force=how.force)
     items = _items(transcript, report, summary)
     there = await _there(archive, Listed.named(told.with_, told.start), how.book)
     known = _known(items, there)
