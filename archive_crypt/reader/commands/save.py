@@ -23,7 +23,8 @@ examples:
 Takes what export writes as xep (each file of the folder), jsonl and mbox, and mboxes of mail programs;
 it sees by itself which it is. All is sealed here for your confirmed keys; --plain uploads in clear.
 What is there already is not saved again, so what was interrupted can be begun anew. Messages that are
-unreadable or suspicious in the file are left out; the exit code is 4 then.
+unreadable or suspicious in the file are left out; the exit code is 4 then. So it is where a conversation
+is refused, as the two of you agreed in it to be off the record, or as your preferences (otr) require it.
 
 With whom, when, and a subject stay readable for the server, even where the rest is sealed.
 """
