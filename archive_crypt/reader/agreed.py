@@ -123,4 +123,7 @@ def _message(item: ReadItem) -> etree._Element | None:
     """The message that an item is of, if it may negotiate."""
     if not any(_FEATURE_NEG in child for child in item.rest):
         return None
-    return parse(f"<message xmlns='jabber:client'>{''.join(item.rest)}</message>".encode())
+    message = etree.Element("{jabber:client}message")
+    for child in item.rest:  # each by itself, as the parser bounds the depth
+        message.append(parse(child.encode()))
+    return message

@@ -12,7 +12,7 @@ from archive_crypt.model import ContactModes, Modes, Otr, SaveMode
 from archive_crypt.reader import agreed, ssn
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.otr import Logging, Outcome
-from archive_crypt.reader.protocol import Listed
+from archive_crypt.reader.protocol import Listed, parse
 from archive_crypt.reader.ssn import Form
 from archive_crypt.reader.xep_0136 import preferences
 from archive_crypt.reader.xep_0136.preferences import Preferences, SessionModes
@@ -74,6 +74,24 @@ def test_what_negotiates():
     assert not agreed.negotiates(entry(text="But soft"))
     assert not agreed.negotiates(Entry(0, True, None, None, ()))
     assert outcome() is None
+
+
+def test_what_is_nested_as_deep_as_can_be():
+    """Nothing in an item, which may come from anywhere, ends the reading of the others."""
+    deepest = max(filter(is_xml, range(1, 300)))
+    item = ReadItem("to", 0, None, None, (), None, rest=(deep(deepest),))
+    assert agreed.outcome([Entry(0, False, item, 0, ()), entry(OFFER)]) is Outcome.PENDING
+
+
+def deep(levels):
+    return "<a xmlns='http://jabber.org/protocol/feature-neg'>" * levels + "</a>" * levels
+
+
+def is_xml(levels):
+    try:
+        return parse(deep(levels).encode()) is not None
+    except etree.XMLSyntaxError:
+        return False
 
 
 def test_a_thread_goes_on():

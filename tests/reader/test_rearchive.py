@@ -314,7 +314,7 @@ async def test_the_server_refuses_one(served, reader, talks, keys):
 async def test_what_else_a_collection_has(served, reader, talks, keys, using):
     """Its subject, links and form are with the new collection, the form sealed."""
     await talks("a")
-    form = '<x xmlns="jabber:x:data" type="submit"><field var="task"><value>1</value></field></x>'
+    form = '<x xmlns="jabber:x:data" type="submit"><field var="the task"><value>1</value></field></x>'
     links = {"previous": Link(NURSE, (MORNING - 60) * SECOND)}
 
     async def add(archive):
@@ -326,7 +326,7 @@ async def test_what_else_a_collection_has(served, reader, talks, keys, using):
     assert (await reader("rearchive", ROMEO, *keys, "--yes", at=served)).code == 0
     (kept,) = served.kept
     assert (starts(served), kept.shown.subject, dict(kept.links)) == ([1], "stars", links)
-    assert "task" not in str(kept.form)
+    assert "the task" not in str(kept.form)
 
 
 @needs_gpg
@@ -461,14 +461,16 @@ def laptop(key_files):
 async def test_a_transcript(served, reader, laptop, transcript):
     """Its messages are uploaded sealed, with the contact's full JID, the session's thread and their times, and
     nothing of the session's keys. Given again, or grown, each is there once."""
-    args = ("--transcript", transcript("one", "two"), "--accept-pfs-loss")
+    args = ("--transcript", transcript("one more", "two"), "--accept-pfs-loss")
     done = await reader("rearchive", ROMEO, *laptop, *args, "--json", at=served)
     assert (done.code, done.err) == (0, "")
     assert (done.lines[0]["messages"], done.lines[-1]) == (2, {"rearchived": 1, "left": 0})
     (kept,) = served.kept
-    assert all(isinstance(item, UploadedItem) and "one" not in item.content for item in kept.items.values())
+    assert all(
+        isinstance(item, UploadedItem) and "one more" not in item.content for item in kept.items.values()
+    )
     for more in ((), ("three",)):
-        transcript("one", "two", *more)
+        transcript("one more", "two", *more)
         assert (await reader("rearchive", ROMEO, *laptop, *args, at=served)).code == 0
         (kept,) = served.kept
         assert (kept.shown.with_, kept.shown.thread, kept.shown.crypt) == (f"{JULIET}/balcony", "t", True)
@@ -476,7 +478,7 @@ async def test_a_transcript(served, reader, laptop, transcript):
         await reader("export", ROMEO, *laptop, "--format", "jsonl", "--out", path, at=served)
         assert "S3CRET" not in path.read_text()
         read = await reader("read", ROMEO, *laptop, "--json", at=served)
-        assert (read.code, texts(read)) == (0, ["one", "two", *more])
+        assert (read.code, texts(read)) == (0, ["one more", "two", *more])
         assert [line["utc"][17:19] for line in read.lines] == ["00", "01", "02"][: len(read.lines)]
 
 
