@@ -380,6 +380,10 @@ def test_a_key_of_ours_for_something_else():
         b"<to xmlns:b='urn:x-archive-crypt:0' b:of='k %s 2026-11-21T10:00:00Z a@b'/>" % (b"9" * 5000),
         b"<to/><iq/>",
         b"<!DOCTYPE a [<!ENTITY b 'c'>]><to><body>&b;</body></to>",
+        b"<a:to><body>undeclared</body></a:to>",
+        b"<a:to><body>undeclared</body><x xmlns='relative'/></a:to>",  # a warning hides the error
+        b"<to><body>undeclared</body><b:x/><x xmlns='relative'/></to>",
+        b"<to b:secs='0'><body>undeclared</body><x xmlns='relative'/></to>",
     ],
 )
 def test_what_is_not_a_message(plaintext):
