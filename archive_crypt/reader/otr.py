@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from dataclasses import replace
 from xml.sax.saxutils import quoteattr
 
 from archive_crypt.core.dialect import Dialect
@@ -136,12 +137,14 @@ def consequences(
         save = SaveMode.BODY
     if save is not modes.save:
         found.append(
-            f"<pref xmlns='{dialect.namespace}'>{_rule(dialect, peer, thread, save, modes.otr)}</pref>"
+            f"<pref xmlns='{dialect.namespace}'>{_rule(dialect, peer, thread, replace(modes, save=save))}</pref>"
         )
     return tuple(found)
 
 
-def _rule(dialect: Dialect, peer: str, thread: str | None, save: SaveMode, otr: Otr) -> str:
+def _rule(dialect: Dialect, peer: str, thread: str | None, modes: Modes) -> str:
+    save = modes.save.value
     if dialect.scoped and thread:
-        return f"<session thread={quoteattr(thread)} save='{save.value}'/>"
-    return f"<item jid={quoteattr(peer.partition('/')[0])} save='{save.value}' otr='{otr.value}'/>"
+        return f"<session thread={quoteattr(thread)} save='{save}'/>"
+    expire = "" if modes.expire is None else f" expire='{modes.expire}'"  # else it would be lost
+    return f"<item jid={quoteattr(peer.partition('/')[0])} save='{save}' otr='{modes.otr.value}'{expire}/>"

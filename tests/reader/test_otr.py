@@ -176,6 +176,13 @@ def test_a_contact_off_the_record(dialect):
     assert rule == f"<pref xmlns='{dialect.namespace}'>{item}</pref>"
 
 
+@pytest.mark.parametrize("dialect", [V, T])
+def test_what_was_saved_of_a_contact_expires_as_before(dialect):
+    """Where the contact's setting is changed, what was saved of him is removed no sooner and no later."""
+    *_, rule = otr.consequences(dialect, PEER, THREAD, NOT, Modes(SaveMode.BODY, Otr.PREFER, 604800))
+    assert etree.fromstring(rule)[0].get("expire") == "604800"
+
+
 @pytest.mark.clause("0136-otr-notes-02")
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.namespace)
 def test_the_request_is_removed(dialect):
