@@ -61,6 +61,12 @@ def read(message: etree._Element) -> Form | None:
     )
 
 
+def is_refusal(error: etree._Element) -> bool:
+    """Whether a ``<message/>`` of type error says that an offer cannot be met (not-acceptable); other errors
+    say that nobody could answer it."""
+    return error.find(f"{{*}}error/{{{_STANZAS}}}not-acceptable") is not None
+
+
 def write_offer(to: str, thread: str, offered: Sequence[Logging], *, renegotiate: bool = False) -> str:
     """The message that offers a session, or new terms for one that is open.
 
@@ -104,6 +110,11 @@ def write_answer(to: str, offer: Form, preference: Otr, *, switchable: bool) -> 
 def write_completion(to: str, thread: str) -> str:
     """The message with which whoever offered opens the session that was accepted."""
     return _message(to, thread, _form("result", _field("accept", "true")))
+
+
+def write_cancel(to: str, thread: str) -> str:
+    """The message with which whoever offered takes that back, though it was accepted."""
+    return _message(to, thread, _form("result", _field("accept", "false")))
 
 
 def write_end(to: str, thread: str) -> str:

@@ -66,6 +66,7 @@ def test_a_refusal(mode, offered):
     assert etree.QName(error[0]).localname == "not-acceptable"
     assert error[1][0].get("var") == "logging"
     assert ssn.read(message) is None
+    assert ssn.is_refusal(message)
 
 
 @pytest.mark.clause("0136-otr-nego-10")
@@ -92,6 +93,17 @@ def test_a_renegotiation():
     assert ended == Form("submit", THREAD, terminate=True)
 
 
+def test_a_cancellation():
+    """Whoever offered can take it back when it was accepted."""
+    assert ssn.read(parsed(ssn.write_cancel(JULIET, THREAD))) == Form("result", THREAD, accept=False)
+
+
+def test_an_error_that_is_no_refusal():
+    """That a contact's client knows nothing of this refuses nothing."""
+    unknown = "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+    assert not ssn.is_refusal(parsed(f"<message xmlns='jabber:client' type='error'>{unknown}</message>"))
+
+
 @pytest.mark.clause("0136-otr-notes-02")
 @pytest.mark.parametrize(
     "written",
@@ -100,6 +112,7 @@ def test_a_renegotiation():
         ssn.write_answer(ROMEO, Form("form", THREAD, logging=(NOT,)), Otr.PREFER, switchable=True),
         ssn.write_answer(ROMEO, Form("form", THREAD, logging=(NOT,)), Otr.FORBID, switchable=True),
         ssn.write_completion(JULIET, THREAD),
+        ssn.write_cancel(JULIET, THREAD),
         ssn.write_end(JULIET, THREAD),
     ],
 )
