@@ -34,7 +34,7 @@ async def check(
 
     :raises OffTheRecord: it must not be; the text says why, and what to do.
     """
-    preference = Otr.CONCEDE if force else await archive.plain.wanted_otr(with_, thread)
+    preference = Otr.CONCEDE if force else (await archive.plain.wanted_modes(with_, thread)).otr
     if otr.logging(preference, outcome) is Logging.MAY:
         return
     if outcome is Outcome.MUSTNOT:

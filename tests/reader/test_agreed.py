@@ -139,12 +139,12 @@ def test_whose_preference_counts(with_, thread, expected):
             SessionModes("u", SaveMode.BODY),
         ),
     )
-    assert preferences.otr_mode(wishes, with_, thread) is expected
+    assert preferences.modes(wishes, with_, thread).otr is expected
 
 
 def test_no_preference():
     """Where nothing is told it is 'concede', the standard's own."""
-    assert preferences.otr_mode(Preferences(), JULIET, None) is Otr.CONCEDE
+    assert preferences.modes(Preferences(), JULIET, None).otr is Otr.CONCEDE
 
 
 # save

@@ -86,6 +86,20 @@ async def test_preferences(served, login):
 
 
 @ensureDeferred
+async def test_what_is_in_effect(served, login):
+    """How much is saved is said by the thread, the contact or the default, in this order; all else by
+    the contact or the default."""
+    archive = (await login(served)).plugin["xep_0136"]
+    assert await awaited(archive.wanted_modes(JULIET, "ffd7")) == Modes(SaveMode.BODY, Otr.CONCEDE)
+    await awaited(archive.set_default(otr=Otr.PREFER, expire=3600))
+    await awaited(archive.set_session("ffd7", SaveMode.FALSE))
+    assert await awaited(archive.wanted_modes(JULIET, "ffd7")) == Modes(SaveMode.FALSE, Otr.PREFER, 3600)
+    await awaited(archive.set_item(JULIET, otr=Otr.FORBID))
+    assert await awaited(archive.wanted_modes(JULIET)) == Modes(SaveMode.BODY, Otr.FORBID)
+    assert await awaited(archive.wanted_modes(JULIET, "ffd7")) == Modes(SaveMode.FALSE, Otr.FORBID)
+
+
+@ensureDeferred
 @pytest.mark.clause("0136-pref-determine-13")
 async def test_off_the_record_is_not_saved(scripted):
     """Nobody is asked to save what is always to be off the record."""

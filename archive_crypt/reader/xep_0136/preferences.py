@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -80,15 +80,14 @@ def save_mode(wishes: Preferences, with_: str, thread: str | None) -> SaveMode:
     return most(wishes.default.save, SaveMode.BODY) if wishes.unset else wishes.default.save
 
 
-def otr_mode(wishes: Preferences, with_: str, thread: str | None) -> Otr:
-    """What its user wants of conversations that nobody keeps, with `with_` in `thread`: as the session says,
-    else the item, else the default, the server's own too; where nothing is told, 'concede'."""
-    for session in wishes.sessions:
-        if session.thread == thread and session.otr is not None:
-            return session.otr
+def modes(wishes: Preferences, with_: str, thread: str | None) -> Modes:
+    """The modes in effect for `with_` in `thread`: how much is saved as `save_mode` has it, all else as the
+    item says, else the default, off the record as the session does before these; where nothing is told,
+    that is conceded."""
     item = item_for(wishes.items, with_)
-    modes = wishes.default if item is None else item.modes
-    return Otr.CONCEDE if modes is None else modes.otr
+    found = item.modes if item is not None else wishes.default or Modes(SaveMode.MESSAGE, Otr.CONCEDE)
+    otr = next((one.otr for one in wishes.sessions if one.thread == thread and one.otr is not None), found.otr)
+    return replace(found, save=save_mode(wishes, with_, thread), otr=otr)
 
 
 def _read_all(element: etree._Element) -> Preferences:

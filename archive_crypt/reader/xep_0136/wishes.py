@@ -156,7 +156,7 @@ class Preferring(Negotiating):
 
         :raises NotWanted: he does.
         """
-        if (await self._wishes()).methods.get(method) is Use.FORBID:
+        if (await self.wishes()).methods.get(method) is Use.FORBID:
             raise NotWanted(
                 f"Your preferences forbid {_METHODS[method]}. Change them, or say that it is meant."
             )
@@ -164,11 +164,11 @@ class Preferring(Negotiating):
     async def wanted_mode(self, with_: str, thread: str | None = None) -> SaveMode:
         """How much of what is exchanged with somebody, in a thread, the user wants saved: whole
         messages, where he does not say and the server has no preferences."""
-        return preferences.save_mode(await self._wishes(), with_, thread)
+        return preferences.save_mode(await self.wishes(), with_, thread)
 
-    async def wanted_otr(self, with_: str, thread: str | None = None) -> Otr:
-        """What the user wants of conversations that nobody keeps, with somebody, in a thread."""
-        return preferences.otr_mode(await self._wishes(), with_, thread)
+    async def wanted_modes(self, with_: str, thread: str | None = None) -> Modes:
+        """The same, with what the user wants of off the record, and of expiry."""
+        return preferences.modes(await self.wishes(), with_, thread)
 
     async def check_saving(self, with_: str, thread: str | None = None) -> SaveMode:
         """How much of what is uploaded of somebody, in a thread, the user wants saved.
@@ -184,7 +184,7 @@ class Preferring(Negotiating):
             )
         return mode
 
-    async def _wishes(self) -> Preferences:
+    async def wishes(self) -> Preferences:
         """The preferences there are: none, where none can be stored."""
         if self._known is not None:
             return self._known
