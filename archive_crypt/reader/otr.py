@@ -136,9 +136,8 @@ def consequences(
     elif save is SaveMode.FALSE:
         save = SaveMode.BODY
     if save is not modes.save:
-        found.append(
-            f"<pref xmlns='{dialect.namespace}'>{_rule(dialect, peer, thread, replace(modes, save=save))}</pref>"
-        )
+        rule = _rule(dialect, peer, thread, replace(modes, save=save))
+        found.append(f"<pref xmlns='{dialect.namespace}'>{rule}</pref>")
     return tuple(found)
 
 

@@ -20,6 +20,9 @@ from archive_crypt.reader.otr import Logging
 FEATURE = "urn:xmpp:ssn"
 
 _FEATURE_NEG = "http://jabber.org/protocol/feature-neg"
+#: The element of a message that negotiates.
+ELEMENT = f"{{{_FEATURE_NEG}}}feature"
+
 _DATA_FORM = "jabber:x:data"
 _STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 _X = f"{{{_DATA_FORM}}}"
@@ -46,7 +49,7 @@ def read(message: etree._Element) -> Form | None:
     """What a ``<message/>`` negotiates; None: nothing, as one of type error does."""
     if message.get("type") in ("error", "groupchat"):
         return None
-    form = next(filter(_is_session, message.iterfind(f"{{{_FEATURE_NEG}}}feature/{_X}x")), None)
+    form = next(filter(_is_session, message.iterfind(f"{ELEMENT}/{_X}x")), None)
     if form is None:
         return None
     fields = {field.get("var") or "": field for field in form.iterfind(f"{_X}field")}

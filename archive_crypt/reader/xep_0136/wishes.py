@@ -24,7 +24,7 @@ from archive_crypt.reader.errors import (
 )
 from archive_crypt.reader.xep_0136 import preferences, requests, stanza
 from archive_crypt.reader.xep_0136.dialects import EXACT, PREFERRED
-from archive_crypt.reader.xep_0136.negotiation import Negotiating
+from archive_crypt.reader.xep_0136.negotiation import Build, Negotiating
 from archive_crypt.reader.xep_0136.preferences import Preferences
 
 _TOLD_BY = (stanza.Preferences, stanza.ItemRemove, stanza.SessionRemove)
@@ -47,7 +47,7 @@ class Preferring(Negotiating):
             self.xmpp.remove_handler(path)
 
     def session_bind(self, jid: JID) -> None:
-        self._forget()
+        self.forget()
 
     async def get_preferences(self) -> Preferences:
         """All preferences. From now on changes come as `archive_preferences`."""
@@ -103,17 +103,14 @@ class Preferring(Negotiating):
 
         :raises NotOffered: the server cannot remove any (0.13).
         """
-        self._forget()
-        build = partial(requests.remove_items, jids=[str(jid) for jid in jids])
-        await self.ask("set", ("pref",), build, (F, T))
+        await self.prefer(partial(requests.remove_items, jids=[str(jid) for jid in jids]), (F, T))
 
     async def remove_sessions(self, *threads: str) -> None:
         """These threads have no modes of their own any more.
 
         :raises NotOffered: the server has no such modes.
         """
-        self._forget()
-        await self.ask("set", ("pref",), partial(requests.remove_sessions, threads=threads), (F,))
+        await self.prefer(partial(requests.remove_sessions, threads=threads), (F,))
 
     async def set_auto(self, save: bool, *, lasting: bool = False, force: bool = False) -> bool:
         """Automatic archiving, in clear, on or off: for this stream, or `lasting` for all later ones.
@@ -145,11 +142,18 @@ class Preferring(Negotiating):
         methods: Mapping[str, Use] | None = None,
         among: Collection[Dialect] = PREFERRED,
     ) -> None:
-        self._forget()
         build = partial(
             requests.preferences, default=default, items=items, sessions=sessions, methods=methods
         )
-        await self.ask("set", ("pref",), build, among)
+        await self.prefer(build, among)
+
+    async def prefer(self, build: Build, among: Collection[Dialect] = PREFERRED) -> Dialect:
+        """A change of preferences, which `build` makes of the dialect; the dialect."""
+        try:
+            dialect, _ = await self.ask("set", ("pref",), build, among)
+        finally:
+            self.forget()
+        return dialect
 
     async def check_wanted(self, method: str) -> None:
         """Nothing, if the user does not forbid this method of archiving ('auto', 'local', 'manual').
@@ -194,7 +198,8 @@ class Preferring(Negotiating):
             self._known = Preferences()
             return self._known
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """The preferences are asked for when they are wanted next."""
         self._known = None
         self._changes += 1
 
@@ -210,7 +215,7 @@ class Preferring(Negotiating):
             _answer_error(iq, "bad-request", "modify")
             return
         iq.reply().send()
-        self._forget()
+        self.forget()
         self.xmpp.event("archive_preferences", changed)
 
 

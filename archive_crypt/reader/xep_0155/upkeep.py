@@ -1,0 +1,194 @@
+"""What a negotiation asks of the user's own server: that nothing is archived, or something, and that it
+stays so (XEP-0136 4.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from xml.etree import ElementTree
+
+from lxml import etree
+from slixmpp.xmlstream import ElementBase
+
+from archive_crypt.core.dialect import Dialect, F
+from archive_crypt.model import ContactModes, Modes, SaveMode
+from archive_crypt.reader import otr
+from archive_crypt.reader.errors import NotFound, NotOffered, ServiceUnavailable
+from archive_crypt.reader.otr import Logging
+from archive_crypt.reader.xep_0136 import XEP_0136, preferences, stanza
+from archive_crypt.reader.xep_0136.preferences import Preferences, SessionModes
+from archive_crypt.reader.xep_0136.stanza import in_dialect
+from archive_crypt.reader.xep_0155.talks import Talk, Talks
+
+_ROOTS: dict[str, type[ElementBase]] = {"remove": stanza.Remove, "pref": stanza.Preferences}
+
+
+class Upkeep:
+    """What is in force at the server for the conversations that were negotiated.
+
+    `warned`: whether the server said that automatic archiving is on by itself; None: we were not there.
+    """
+
+    def __init__(self, archive: XEP_0136, talks: Talks) -> None:
+        self._archive = archive
+        self._talks = talks
+        self.warned: bool | None = None
+        self._off_accepted: bool | None = None
+        self._one_at_a_time = asyncio.Lock()
+        #: Contacts whose item was changed, where there are no rules for threads: to what it is to be set
+        #: back (None: there was none), and how much is saved by ours.
+        self._changed: dict[str, tuple[ContactModes | None, Modes, SaveMode]] = {}
+
+    def forget_stream(self) -> None:
+        """There is another stream: what it does about automatic archiving is not known."""
+        self._off_accepted = None
+
+    async def can_be_off(self) -> bool:
+        """Whether automatic archiving can be off. Where it is off, it can. Where it is on, and the server
+        warned of that, turning it off is tried, and it is put back; not if it is encrypted, as for
+        which keys is not told: then it is taken for compulsory."""
+        if self._off_accepted is None and self.warned is not False:
+            self._off_accepted = await self._try_off()
+        return otr.can_switch_off(warned=self.warned is not False, off_accepted=self._off_accepted)
+
+    async def _try_off(self) -> bool:
+        if await self._is_absent():
+            return True
+        auto = (await self._now()).auto
+        if auto is not None and not auto.save:
+            return True
+        if auto.encrypt if auto is not None else not self.warned:
+            return False
+        accepted = await self._archive.can_stop_auto()
+        if accepted:
+            await self._archive.set_auto(True, force=True)
+        return accepted
+
+    async def apply(self, talk: Talk, agreed: Logging) -> Modes:
+        """Has the server do as was agreed; the modes in effect then. It is looked at, as a more special rule
+        may be stronger than ours.
+
+        :raises RequestFailed: it does not do so.
+        """
+        # What was begun at the server is brought to its end, so that it is known what is to be set back.
+        return await asyncio.shield(asyncio.ensure_future(self._apply(talk, agreed)))
+
+    async def _apply(self, talk: Talk, agreed: Logging) -> Modes:
+        async with self._one_at_a_time:
+            return await self._have(talk, agreed)
+
+    async def _have(self, talk: Talk, agreed: Logging) -> Modes:
+        modes = await self._archive.wanted_modes(str(talk.jid), talk.thread)
+        if agreed is Logging.MAY and any(other.is_private for other in self._sharing_item(talk)):
+            return modes  # the contact's item is theirs
+        for text in otr.consequences(F, str(talk.jid), talk.thread, agreed, modes):
+            await self._ask(talk, _name(text), agreed, modes)
+        now = preferences.modes(await self._now(), str(talk.jid), talk.thread)
+        if agreed is Logging.MUSTNOT and now.save is not SaveMode.FALSE and not await self._is_absent():
+            raise NotOffered(
+                f"The server goes on archiving what is exchanged with {talk.jid}: look for a more special "
+                "preference of yours."
+            )
+        return now
+
+    async def undo(self, talk: Talk) -> None:
+        """What was set for a conversation is set back."""
+        await self.restore()
+        async with self._one_at_a_time:
+            if not talk.ruled:
+                return
+            talk.ruled = False
+            if talk.before is not None:
+                await self._archive.set_session(talk.thread, talk.before.save, talk.before.otr)
+            else:
+                await self._archive.remove_sessions(talk.thread)
+
+    async def restore(self) -> None:
+        """The items of contacts with whom nothing is in force any more are as they were; but not if
+        the user has changed them since."""
+        async with self._one_at_a_time:
+            for bare, (before, modes, saved) in list(self._changed.items()):
+                if any(talk.agreed or talk.chosen for talk in self._talks.of(bare)):
+                    continue
+                item = _own_item(await self._archive.wishes(), bare)
+                if item is not None and item.modes.save is saved:
+                    await self._set_back(bare, before, modes)
+                del self._changed[bare]
+
+    async def renew(self, talk: Talk) -> None:
+        """The rule for a private thread lasts longer, if it has one."""
+        rule = _rule(await self._archive.wishes(), talk)
+        if rule is not None:
+            await self._archive.set_session(talk.thread, SaveMode.FALSE, rule.otr)
+
+    async def lasts(self, talk: Talk) -> float | None:
+        """For how many seconds of silence the rule for a thread lasts; None: it has none, or for good."""
+        rule = _rule(await self._archive.wishes(), talk)
+        return None if rule is None else rule.timeout
+
+    async def _ask(self, talk: Talk, name: str, agreed: Logging, modes: Modes) -> None:
+        """One of the consequences, in the server's dialect."""
+        build = partial(_element, name=name, talk=talk, agreed=agreed, modes=modes)
+        wishes = await self._archive.wishes()
+        try:
+            if name == "pref":
+                self._note(talk, agreed, modes, wishes, await self._archive.prefer(build))
+            else:
+                await self._archive.ask("set", ("manage",), build)
+        except NotFound:
+            pass  # nothing was being recorded
+        except (NotOffered, ServiceUnavailable):
+            if not await self._is_absent():
+                raise
+
+    def _note(self, talk: Talk, agreed: Logging, modes: Modes, wishes: Preferences, dialect: Dialect) -> None:
+        """What is to be set back one day."""
+        if dialect.scoped:
+            talk.before = talk.before if talk.ruled else _rule(wishes, talk)
+            talk.ruled = True
+        elif talk.jid.bare not in self._changed:
+            saved = SaveMode.FALSE if agreed is Logging.MUSTNOT else SaveMode.BODY
+            self._changed[talk.jid.bare] = (_own_item(wishes, talk.jid.bare), modes, saved)
+
+    async def _set_back(self, bare: str, before: ContactModes | None, modes: Modes) -> None:
+        if before is None:
+            try:
+                await self._archive.remove_items(bare)
+            except NotOffered:  # 0.13 removes none
+                before = ContactModes(bare, modes)
+        if before is not None:
+            was = before.modes
+            await self._archive.set_item(bare, was.save, was.otr, was.expire, exact=before.exact)
+
+    async def _now(self) -> Preferences:
+        """The preferences, asked for anew."""
+        self._archive.forget()
+        return await self._archive.wishes()
+
+    async def _is_absent(self) -> bool:
+        """Whether the server announces nothing that archives by itself."""
+        return not any("auto" in parts for parts in (await self._archive.announced()).values())
+
+    def _sharing_item(self, talk: Talk) -> list[Talk]:
+        bare = talk.jid.bare
+        return [other for other in self._talks.of(bare) if other is not talk] if bare in self._changed else []
+
+
+def _element(dialect: Dialect, *, name: str, talk: Talk, agreed: Logging, modes: Modes) -> ElementBase:
+    """That of the consequences which has this name."""
+    texts = otr.consequences(dialect, str(talk.jid), talk.thread, agreed, modes)
+    text = next(text for text in texts if _name(text) == name)
+    return in_dialect(_ROOTS[name], dialect)(xml=ElementTree.fromstring(text))  # noqa: S314 - it is our own
+
+
+def _name(text: str) -> str:
+    return etree.QName(etree.fromstring(text)).localname
+
+
+def _rule(wishes: Preferences, talk: Talk) -> SessionModes | None:
+    return next((session for session in wishes.sessions if session.thread == talk.thread), None)
+
+
+def _own_item(wishes: Preferences, bare: str) -> ContactModes | None:
+    return next((item for item in wishes.items if item.jid == bare), None)
