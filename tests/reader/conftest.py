@@ -16,13 +16,14 @@ from twisted.words.protocols.jabber.jid import JID
 
 from archive_crypt.archiver import Archiver
 from archive_crypt.core import published, stanzas
-from archive_crypt.core.dialect import F
+from archive_crypt.core.dialect import F, stream_features
 from archive_crypt.crypto import opening
 from archive_crypt.crypto.keyring import KeyRing
 from archive_crypt.hosts.embedded import EmbeddedServer
 from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.model import SECOND, Direction, Settings
+from archive_crypt.owners import REQUIRED
 from archive_crypt.reader import cli, protocol, trust, xep_0136, xep_0241
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.connection import Account, Connection
@@ -85,7 +86,8 @@ class Served:
         self.archiver = Archiver(Works(self.storage, self.writer, KeyRing(), reactor, settings))
         announced = offered(settings) if features is None else features
         nodes = published.watched(openpgp=False)
-        plug = ArchivePlug(self.archiver, partial(handler, self.archiver), announced, nodes=nodes)
+        default = stream_features(settings.automatic in REQUIRED)
+        plug = ArchivePlug(self.archiver, partial(handler, self.archiver), announced, default, nodes)
         self.server = EmbeddedServer(reactor, DOMAIN, USERS, tls=tls, archive=plug)
         self.port = self.server.listen().getHost().port
 
@@ -149,7 +151,7 @@ def talk(served, certificate):
     """A function: romeo says, juliet answers, in turns; both have their own clients for it."""
 
     async def start(*texts, to="juliet"):
-        users = [await _logged_in(served, certificate, user) for user in ("romeo", to)]
+        users = [await logged_in(served, certificate, user) for user in ("romeo", to)]
         try:
             for number, text in enumerate(texts):
                 speaker, listener = users[number % 2], users[(number + 1) % 2]
@@ -158,7 +160,7 @@ def talk(served, certificate):
                 await awaited(heard)
         finally:
             for user in users:
-                await awaited(_leave(user))
+                await awaited(leave(user))
 
     return start
 
@@ -169,7 +171,7 @@ def login(certificate):
     clients = []
 
     async def start(served, user="romeo", resource="study", **config):
-        client = await _logged_in(served, certificate, user, resource)
+        client = await logged_in(served, certificate, user, resource)
         clients.append(client)
         client.register_plugin("xep_0136", config, module=xep_0136)
         client.register_plugin("xep_0241", module=xep_0241)
@@ -177,7 +179,7 @@ def login(certificate):
 
     yield start
     for client in clients:
-        pytest_twisted.blockon(awaited(_leave(client)))
+        pytest_twisted.blockon(awaited(leave(client)))
 
 
 @pytest.fixture
@@ -195,20 +197,27 @@ def using(certificate):
     return start
 
 
-async def _leave(client):
+async def leave(client):
     await client.disconnect()
     client._run_out_filters.cancel()  # slixmpp's sending task would outlive the stream
 
 
-async def _logged_in(served, certificate, user, resource="balcony"):
+def with_nothing(client):
+    """What a client gets before it connects."""
+
+
+async def logged_in(served, certificate, user, resource="balcony", *, prepare=with_nothing, roster=True):
+    """A slixmpp client, which is there for its contacts; `prepare` comes before it connects."""
     client = ClientXMPP(f"{user}@{DOMAIN}/{resource}", USERS[user])
     client.enable_direct_tls = False
     client.ca_certs = certificate
+    prepare(client)
     started = awaited(client.wait_until("session_start", PATIENCE))
     client.connect(host="127.0.0.1", port=served.port)
     await started
     client.send_presence()
-    await awaited(client.get_roster())  # by its answer the server has our presence
+    if roster:
+        await awaited(client.get_roster())  # by its answer the server has our presence
     return client
 
 
