@@ -100,7 +100,9 @@ def test_a_cancellation():
 
 def test_an_error_that_is_no_refusal():
     """That a contact's client knows nothing of this refuses nothing."""
-    unknown = "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+    unknown = (
+        "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+    )
     assert not ssn.is_refusal(parsed(f"<message xmlns='jabber:client' type='error'>{unknown}</message>"))
 
 

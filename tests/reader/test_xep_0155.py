@@ -7,11 +7,13 @@ import pytest
 import pytest_twisted
 from lxml import etree
 from pytest_twisted import ensureDeferred
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
 
 from archive_crypt.core.dialect import T, V
-from archive_crypt.model import Automatic, ContactModes, Modes, Otr, SaveMode
+from archive_crypt.model import SECOND, Automatic, ContactModes, Modes, Otr, SaveMode
 from archive_crypt.reader import ssn, xep_0136, xep_0155
-from archive_crypt.reader.errors import CannotAsk, NotWanted
+from archive_crypt.reader.errors import CannotAsk, NoAnswer, NotWanted
 from archive_crypt.reader.otr import Logging, Outcome
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.ssn import Form
@@ -19,7 +21,6 @@ from archive_crypt.reader.xep_0136.preferences import SessionModes
 from archive_crypt.reader.xep_0155.talks import LONGEST_THREAD, MOST_TALKS
 from tests.kit import MORNING
 from tests.reader.conftest import DOMAIN, PATIENCE, awaited, leave, logged_in
-from archive_crypt.model import SECOND
 
 MAY, NOT = Logging.MAY, Logging.MUSTNOT
 ROMEO, JULIET = f"romeo@{DOMAIN}/orchard", f"juliet@{DOMAIN}/balcony"
@@ -29,32 +30,56 @@ EVENTS = ("otr_agreed", "otr_failed", "otr_ended")
 
 
 class Side:
-    """One who negotiates: `plugin`; `told`, the events there were; `sent`, what went out."""
+    """One who negotiates: `plugin`; `told`, the events there were; `sent`, all that went out; `heard`, what
+    came of negotiations."""
 
     def __init__(self, client):
-        self.client, self.told, self.sent = client, [], []
+        self.client, self.told, self.sent, self.heard = client, [], [], []
         self.jid = str(client.boundjid)
         self.archive = client.plugin["xep_0136"]
         self.plugin = client.plugin.get("xep_0155", None)
-        client.add_filter("out", lambda stanza: self.sent.append(str(stanza)) or stanza)
         self._news = asyncio.Event()
+        client.add_filter("out", self._on_sent)
+        client.register_handler(
+            Callback("heard", MatchXPath(f"{{jabber:client}}message/{ssn.ELEMENT}"), self._on_form)
+        )
         for name in EVENTS:
             client.add_event_handler(name, partial(self._on_event, name))
+
+    def _on_sent(self, stanza):
+        self.sent.append(str(stanza))
+        self._news.set()
+        return stanza
+
+    def _on_form(self, message):
+        form = ssn.read(etree.fromstring(str(message)))
+        self.heard.append(form or message["error"]["condition"])
+        self._news.set()
 
     def _on_event(self, name, negotiated):
         self.told.append((name, negotiated.outcome))
         self._news.set()
 
-    async def hears(self, name, outcome):
-        """Until it was told of an event."""
+    async def until(self, condition):
+        """Something was said or heard that makes this true."""
 
         async def wait():
-            while (name, outcome) not in self.told:
+            while not condition():
                 self._news.clear()
                 await self._news.wait()
 
         await awaited(asyncio.wait_for(wait(), PATIENCE))
+
+    async def hears(self, name, outcome):
+        """Until it was told of an event."""
+        await self.until(lambda: (name, outcome) in self.told)
         self.told.remove((name, outcome))
+
+    async def gets(self, *forms):
+        """Until these came, and no others."""
+        await self.until(lambda: len(self.heard) >= len(forms))
+        assert self.heard == list(forms)
+        self.heard.clear()
 
     async def prefers(self, mode, save=SaveMode.BODY):
         save = SaveMode.FALSE if mode is Otr.REQUIRE else save
@@ -296,7 +321,9 @@ async def test_to_whichever_client(pair):
 async def test_compulsory_archiving(serve, pair):
     """Where the server archives all, off the record is neither offered nor accepted; who requires it cannot
     begin."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.PREFER, at=serve(automatic=Automatic.REQUIRED_BODY), auto=False)
+    romeo, juliet = await pair(
+        Otr.PREFER, Otr.PREFER, at=serve(automatic=Automatic.REQUIRED_BODY), auto=False
+    )
     assert await romeo.offers(juliet) is Outcome.MAY
     assert not any("mustnot" in sent for sent in romeo.sent + juliet.sent)
     juliet.sends(ssn.write_offer(romeo.jid, "another", (NOT,)))
@@ -429,10 +456,10 @@ async def test_new_terms_that_are_rejected(pair):
     romeo, juliet = await pair(Otr.OPPOSE, Otr.FORBID)
     assert await romeo.offers(juliet) is Outcome.MAY
     await juliet.hears("otr_agreed", Outcome.MAY)
-    answered = awaited(romeo.client.wait_until("message", PATIENCE))
+    romeo.heard.clear()
     romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT,), renegotiate=True))
-    await answered
-    assert [juliet.plugin.negotiated(romeo.jid, THREAD).outcome, await juliet.logs(romeo)] == [Outcome.MAY, MAY]
+    await romeo.gets(Form("submit", THREAD, renegotiate=False))
+    assert await juliet.logs(romeo) is MAY
     assert await awaited(romeo.plugin.renegotiate(juliet.jid, THREAD)) == romeo.plugin.negotiated(
         juliet.jid, THREAD
     )
@@ -463,16 +490,8 @@ async def test_the_end(pair):
 async def test_a_rule_is_kept(serve, pair):
     """However long nothing is said, the server's rule for a private thread does not lapse."""
     romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE, at=serve(session_timeout=2))
-    renewed = asyncio.Event()
-
-    def watch(stanza):
-        if sum("<session" in sent for sent in romeo.sent) >= 3:
-            renewed.set()
-        return stanza
-
-    romeo.client.add_filter("out", watch)
     assert await romeo.offers(juliet) is Outcome.MUSTNOT
-    await awaited(asyncio.wait_for(renewed.wait(), PATIENCE))
+    await romeo.until(lambda: sum("<session" in sent for sent in romeo.sent) >= 3)
     await romeo.says(juliet, "It is my lady")
     assert await awaited(romeo.kept()) == []
 
@@ -556,14 +575,243 @@ async def test_strangers(served, side):
     assert not any("feature-neg" in sent for sent in juliet.sent)
 
 
+@pytest.fixture
+def visited(served, side):
+    """A function: juliet, who prefers this, and romeo, who says whatever he likes."""
+
+    async def start(mode, **config):
+        romeo = await side(served, "romeo", "orchard", able=False)
+        juliet = await side(served, "juliet", "balcony", **config)
+        await juliet.prefers(mode)
+        romeo.client.plugin["xep_0030"].add_feature(ssn.FEATURE)
+        return romeo, juliet
+
+    return start
+
+
+OFFER = Form("form", THREAD, accept=True, logging=(NOT, MAY))
+ACCEPTED = Form("submit", THREAD, accept=True, logging=(NOT,))
+ENDED = Form("submit", THREAD, terminate=True)
+
+
 @ensureDeferred
-async def test_offers_in_a_loop(pair):
-    """Of however many conversations a contact offers a few are known; nobody else's are lost by it."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
-    for number in range(3 * MOST_TALKS):
-        romeo.sends(ssn.write_offer(juliet.jid, f"loop {number}", (NOT, MAY)))
+async def test_offers_in_a_loop(visited):
+    """Of however many conversations a contact offers a few are known, and he gets no more answers than
+    those; when he opened them, each one more ends his oldest."""
+    romeo, juliet = await visited(Otr.CONCEDE)
+    threads = [f"loop {number}" for number in range(3 * MOST_TALKS)]
+    for thread in threads:
+        romeo.sends(ssn.write_offer(juliet.jid, thread, (NOT, MAY)))
+    await romeo.until(lambda: len(romeo.heard) == MOST_TALKS)
     await romeo.says(juliet, "Good morrow", "another")
+    assert [form.thread for form in romeo.heard] == threads[:MOST_TALKS]
+    for form in romeo.heard:
+        romeo.sends(ssn.write_completion(juliet.jid, form.thread))
+        await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    romeo.heard.clear()
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)))
+    await romeo.gets(Form("submit", threads[0], terminate=True), ACCEPTED)
+    await juliet.hears("otr_ended", None)
+    sessions = [one.thread for one in (await awaited(juliet.archive.get_preferences())).sessions]
+    assert set(sessions) == {*threads[1:MOST_TALKS], THREAD}
     assert len(list(juliet.plugin._talks)) == MOST_TALKS
-    threads = [f"mine {number}" for number in range(2)]
-    assert len(juliet.plugin._tasks) <= 2 * MOST_TALKS
-    assert threads
+
+
+@ensureDeferred
+async def test_what_makes_no_sense(visited):
+    """What has no thread or too long a one, comes as an error or from a room, answers nothing, or is no
+    negotiation, gets no answer and changes nothing."""
+    romeo, juliet = await visited(Otr.CONCEDE)
+    offer = ssn.write_offer(juliet.jid, THREAD, (NOT, MAY))
+    for text in (
+        ssn.write_offer(juliet.jid, "", (NOT, MAY)),
+        ssn.write_offer(juliet.jid, "x" * (LONGEST_THREAD + 1), (NOT, MAY)),
+        offer.replace("type='normal'", "type='error'"),
+        offer.replace("type='normal'", "type='groupchat'"),
+        offer.replace("type='form'", "type='nonsense'"),
+        offer.replace("type='form'", "type='submit'"),
+        offer.replace(ssn.FEATURE, "jabber:iq:register"),
+        offer.replace("<x ", "<y ").replace("</x>", "</y>"),
+        ssn.write_cancel(juliet.jid, THREAD),
+        ssn.write_end(juliet.jid, THREAD),
+        offer.replace("<thread>", "<thread>" + "<a>" * 40).replace("</thread>", "</a>" * 40 + "</thread>"),
+    ):
+        romeo.sends(text)
+    await romeo.says(juliet, "Good morrow")
+    assert (romeo.heard, juliet.told, list(juliet.plugin._talks)) == ([], [], [])
+    assert await juliet.logs(romeo) is MAY
+
+
+@ensureDeferred
+async def test_who_speaks_of_what_is_not(visited):
+    """A contact who believes in a conversation that is not known any more is told that it has ended."""
+    romeo, juliet = await visited(Otr.CONCEDE)
+    romeo.sends(ssn.write_completion(juliet.jid, THREAD))
+    await romeo.gets(ENDED)
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (MAY,), renegotiate=True))
+    await romeo.gets(ENDED)
+    assert juliet.plugin.negotiated(romeo.jid, THREAD) is None
+
+
+@ensureDeferred
+@pytest.mark.parametrize("how", ["cancelled", "ended", "never opened"])
+async def test_what_is_not_opened(visited, how):
+    """What was accepted and is not opened then is private until it is given up; then the rule at the server
+    goes, and who opens it later is told that it has ended."""
+    romeo, juliet = await visited(Otr.CONCEDE, timeout=1 if how == "never opened" else 30)
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)))
+    await romeo.gets(ACCEPTED)
+    assert await juliet.logs(romeo) is NOT
+    if how == "cancelled":
+        romeo.sends(ssn.write_cancel(juliet.jid, THREAD))
+    elif how == "ended":
+        romeo.sends(ssn.write_end(juliet.jid, THREAD))
+    await juliet.hears("otr_failed", Outcome.UNANSWERED)
+    await juliet.until(lambda: any("<sessionremove" in sent for sent in juliet.sent))
+    assert (await awaited(juliet.archive.get_preferences())).sessions == ()
+    romeo.sends(ssn.write_completion(juliet.jid, THREAD))
+    await romeo.gets(ENDED)
+
+
+@ensureDeferred
+async def test_a_rule_of_the_user_comes_back(visited):
+    """Where the user had a rule for the thread, it is that again when nothing comes of it."""
+    romeo, juliet = await visited(Otr.CONCEDE)
+    await awaited(juliet.archive.set_session(THREAD, SaveMode.BODY, Otr.PREFER))
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT,)))
+    await romeo.gets(ACCEPTED)
+    romeo.sends(ssn.write_cancel(juliet.jid, THREAD))
+    await juliet.until(lambda: sum("<session" in sent for sent in juliet.sent) == 3)
+    (rule,) = (await awaited(juliet.archive.get_preferences())).sessions
+    assert (rule.save, rule.otr) == (SaveMode.BODY, Otr.PREFER)
+
+
+@ensureDeferred
+@pytest.mark.parametrize(
+    ("mode", "answers", "outcome", "reply"),
+    [
+        (Otr.PREFER, Form("form", THREAD, logging=(NOT,)), Outcome.MUSTNOT, True),
+        (Otr.PREFER, None, Outcome.MUSTNOT, True),
+        (Otr.FORBID, Form("form", THREAD, logging=(NOT,)), Outcome.FAILED, False),
+        (Otr.REQUIRE, Form("form", THREAD, logging=(MAY,)), Outcome.UNANSWERED, False),
+    ],
+)
+async def test_what_is_accepted(visited, mode, answers, outcome, reply):
+    """An answer counts if it is among what was offered; who accepts and does not speak of logging takes the
+    default. Else it is taken back, and where the contact wanted it private nothing may be said."""
+    romeo, juliet = await visited(mode)
+    offering = asyncio.ensure_future(juliet.plugin.offer(romeo.jid, THREAD))
+    await romeo.until(lambda: romeo.heard)
+    romeo.heard.clear()
+    value = answers.logging[0].value if answers else "may"
+    text = ssn.write_answer(
+        juliet.jid, Form("form", THREAD, logging=(Logging(value),)), Otr.CONCEDE, switchable=True
+    )
+    if answers is None:
+        text = text.replace("<field var='logging'><value>may</value></field>", "")
+    romeo.sends(text)
+    assert (await awaited(offering)).outcome is outcome
+    await romeo.gets(Form("result", THREAD, accept=reply))
+    assert await juliet.may_send(romeo) is (outcome is Outcome.MUSTNOT)
+
+
+@ensureDeferred
+async def test_an_answer_that_comes_late(visited):
+    """What is accepted after it was not waited for any more is agreed all the same."""
+    romeo, juliet = await visited(Otr.PREFER, timeout=1)
+    assert await juliet.offers(romeo) is Outcome.UNANSWERED
+    romeo.sends(ssn.write_answer(juliet.jid, OFFER, Otr.CONCEDE, switchable=True))
+    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    assert await juliet.logs(romeo) is NOT
+    assert romeo.heard[-1] == Form("result", THREAD, accept=True)
+
+
+@ensureDeferred
+async def test_an_offer_that_is_declined(visited):
+    """A contact who does not want to negotiate is as one who does not answer."""
+    romeo, juliet = await visited(Otr.PREFER)
+    offering = asyncio.ensure_future(juliet.plugin.offer(romeo.jid, THREAD))
+    await romeo.until(lambda: romeo.heard)
+    silent = Form("form", THREAD, accept=True)
+    romeo.sends(ssn.write_answer(juliet.jid, silent, Otr.REQUIRE, switchable=True))
+    assert (await awaited(offering)).outcome is Outcome.UNANSWERED
+    assert await juliet.logs(romeo) is MAY
+
+
+@ensureDeferred
+async def test_the_second_of_two_clients(visited, side, served):
+    """Where two clients of a contact accept, the first counts, and the other is told."""
+    romeo, juliet = await visited(Otr.PREFER)
+    phone = await side(served, "romeo", "phone", able=False)
+    offering = asyncio.ensure_future(juliet.plugin.offer(f"romeo@{DOMAIN}", THREAD))
+    for one in (romeo, phone):
+        await one.gets(OFFER)
+    accepted = ssn.write_answer(juliet.jid, OFFER, Otr.CONCEDE, switchable=True)
+    romeo.sends(accepted)
+    assert (await awaited(offering)).outcome is Outcome.MUSTNOT
+    phone.sends(accepted)
+    await romeo.gets(Form("result", THREAD, accept=True))
+    await phone.gets(Form("result", THREAD, accept=False))
+
+
+@ensureDeferred
+async def test_a_thread_of_another(visited, side, served):
+    """Who offers the thread of a conversation with another cannot decide over that."""
+    romeo, juliet = await visited(Otr.PREFER)
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT,)))
+    await romeo.gets(ACCEPTED)
+    romeo.sends(ssn.write_completion(juliet.jid, THREAD))
+    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    phone = await side(served, "romeo", "phone", able=False)
+    phone.sends(ssn.write_offer(juliet.jid, THREAD, (MAY,)))
+    await phone.says(juliet, "Good morrow", "another")
+    assert phone.heard == []
+    assert await juliet.logs(romeo) is NOT
+    with pytest.raises(CannotAsk, match="somebody else"):
+        await awaited(juliet.plugin.offer(phone.jid, THREAD))
+
+
+@ensureDeferred
+async def test_offers_that_cross(pair):
+    """Two who offer the same thread at once agree on one of the two."""
+    romeo, juliet = await pair(Otr.PREFER, Otr.OPPOSE)
+    his, hers = (
+        asyncio.ensure_future(one.plugin.offer(other.jid, THREAD))
+        for one, other in ((romeo, juliet), (juliet, romeo))
+    )
+    await awaited(asyncio.wait([his, hers]))
+    await romeo.until(lambda: romeo.plugin.negotiated(juliet.jid, THREAD).outcome is not Outcome.PENDING)
+    outcomes = {
+        one.plugin.negotiated(other.jid, THREAD).outcome for one, other in ((romeo, juliet), (juliet, romeo))
+    }
+    assert outcomes in ({Outcome.MUSTNOT}, {Outcome.MAY})
+
+
+@ensureDeferred
+async def test_what_is_negotiated_already(pair):
+    """What is agreed is renegotiated or ended, not offered again; not even by the contact."""
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
+    assert await romeo.offers(juliet) is Outcome.MUSTNOT
+    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    with pytest.raises(CannotAsk, match="negotiated already"):
+        await romeo.offers(juliet)
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (MAY,)))
+    await romeo.says(juliet, "Good morrow", "another")
+    assert await juliet.logs(romeo) is NOT
+
+
+@ensureDeferred
+async def test_without_a_connection(pair):
+    """Without a stream nothing is offered."""
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
+    await awaited(leave(romeo.client))
+    with pytest.raises(NoAnswer):
+        await romeo.offers(juliet)
+
+
+@ensureDeferred
+async def test_a_plugin_that_goes(pair):
+    """A plugin that is taken out announces nothing, and answers nothing."""
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
+    juliet.client.plugin.disable("xep_0155")
+    assert await romeo.offers(juliet) is Outcome.UNANSWERED
