@@ -26,6 +26,9 @@ ELEMENT = f"{{{_FEATURE_NEG}}}feature"
 _DATA_FORM = "jabber:x:data"
 _STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 _X = f"{{{_DATA_FORM}}}"
+#: The fields that are understood; and how much an error repeats of others.
+_OURS = frozenset(("FORM_TYPE", "accept", "renegotiate", "logging", "otr"))
+_MOST_NAMED, _LONGEST_NAME = 8, 64
 _YES, _NO = ("1", "true"), ("0", "false")
 _LABELS = {Logging.MAY: "Allow message logging", Logging.MUSTNOT: "Disallow all message logging"}
 
@@ -49,7 +52,7 @@ def read(message: etree._Element) -> Form | None:
     """What a ``<message/>`` negotiates; None: nothing, as one of type error does."""
     if message.get("type") in ("error", "groupchat"):
         return None
-    form = next(filter(_is_session, message.iterfind(f"{ELEMENT}/{_X}x")), None)
+    form = _session_form(message)
     if form is None:
         return None
     fields = {field.get("var") or "": field for field in form.iterfind(f"{_X}field")}
@@ -68,6 +71,14 @@ def is_refusal(error: etree._Element) -> bool:
     """Whether a ``<message/>`` of type error says that an offer cannot be met (not-acceptable); other errors
     say that nobody could answer it."""
     return error.find(f"{{*}}error/{{{_STANZAS}}}not-acceptable") is not None
+
+
+def other_demands(message: etree._Element) -> tuple[str, ...]:
+    """The fields beside logging that an offer requires an answer to, as one of an encrypted session does."""
+    form = _session_form(message)
+    fields = [] if form is None else form.findall(f"{_X}field")
+    required = [field.get("var") or "" for field in fields if field.find(f"{_X}required") is not None]
+    return tuple(name for name in required if name not in _OURS)
 
 
 def write_offer(to: str, thread: str, offered: Sequence[Logging], *, renegotiate: bool = False) -> str:
@@ -107,7 +118,13 @@ def write_answer(to: str, offer: Form, preference: Otr, *, switchable: bool) -> 
         return _message(to, thread, _form("submit", _field(word, "true") + logging))
     if offer.logging is None or offer.renegotiate:
         return _message(to, thread, _form("submit", _field(word, "false")))
-    return _refusal(to, thread)
+    return _error(to, thread, "modify", "not-acceptable", ["logging"])
+
+
+def write_unable(to: str, thread: str, fields: Sequence[str]) -> str:
+    """The error that answers an offer which requires what this cannot do; it names a few of the fields."""
+    named = [name[:_LONGEST_NAME] for name in fields[:_MOST_NAMED]]
+    return _error(to, thread, "cancel", "feature-not-implemented", named)
 
 
 def write_completion(to: str, thread: str) -> str:
@@ -125,10 +142,11 @@ def write_end(to: str, thread: str) -> str:
     return _message(to, thread, _form("submit", _field("terminate", "true")))
 
 
-def _refusal(to: str, thread: str) -> str:
-    """An error, as XEP-0155 has it for options that are not acceptable."""
-    named = f"<feature xmlns='{_FEATURE_NEG}'><field xmlns='{_DATA_FORM}' var='logging'/></feature>"
-    error = f"<error type='modify'><not-acceptable xmlns='{_STANZAS}'/>{named}</error>"
+def _error(to: str, thread: str, kind: str, condition: str, names: Sequence[str]) -> str:
+    """An error that names fields, as XEP-0155 4.3 has it."""
+    fields = "".join(f"<field xmlns='{_DATA_FORM}' var={quoteattr(name)}/>" for name in names)
+    detail = f"<feature xmlns='{_FEATURE_NEG}'>{fields}</feature>"
+    error = f"<error type='{kind}'><{condition} xmlns='{_STANZAS}'/>{detail}</error>"
     return _message(to, thread, _form("form", "") + error, "error")
 
 
@@ -146,6 +164,10 @@ def _form(kind: str, fields: str) -> str:
 
 def _field(name: str, value: str) -> str:
     return f"<field var='{name}'><value>{value}</value></field>"
+
+
+def _session_form(message: etree._Element) -> etree._Element | None:
+    return next(filter(_is_session, message.iterfind(f"{ELEMENT}/{_X}x")), None)
 
 
 def _is_session(form: etree._Element) -> bool:

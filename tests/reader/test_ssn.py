@@ -93,6 +93,19 @@ def test_a_renegotiation():
     assert ended == Form("submit", THREAD, terminate=True)
 
 
+def test_what_else_is_required():
+    """What an offer requires beside logging is named in the error that answers it, but no more than a little."""
+    required = "".join(f"<field var='{name}'><required/></field>" for name in ("security", "logging", "a&lt;b"))
+    offer = negotiation(f"{required}<field var='language'><value>it</value></field>")
+    assert ssn.other_demands(offer) == ("security", "a<b")
+    assert ssn.other_demands(parsed(ssn.write_offer(JULIET, THREAD, (NOT, MAY)))) == ()
+    error = parsed(ssn.write_unable(ROMEO, THREAD, ["security", "a<b"]))
+    named = [field.get("var") for field in error.iterfind("{*}error/{*}feature/{*}field")]
+    assert (error.get("type"), named) == ("error", ["security", "a<b"])
+    assert not ssn.is_refusal(error)
+    assert len(ssn.write_unable(ROMEO, THREAD, ["x" * 9999] * 9999)) < 2000
+
+
 def test_a_cancellation():
     """Whoever offered can take it back when it was accepted."""
     assert ssn.read(parsed(ssn.write_cancel(JULIET, THREAD))) == Form("result", THREAD, accept=False)

@@ -221,18 +221,22 @@ class XEP_0155(Answering):
             self._upkeep.warned = True
 
     def _on_preferences(self, _: object = None) -> None:
-        """They have changed: what was agreed may not go with them any more."""
-        for talk in self._talks:
-            if talk.agreed is not None:
-                self._spawn(self._fit(talk))
+        """They have changed."""
+        self._spawn(self._fit_all())
 
     def _on_message(self, message: StanzaBase) -> None:
         sender = message["from"]
         if not sender.resource or not self._is_known(sender):
             return
         with contextlib.suppress(NotUnderstood):
-            form = ssn.read(exchange.tree(message.xml))
-            if form is not None and form.thread and len(form.thread) <= LONGEST_THREAD:
+            tree = exchange.tree(message.xml)
+            form = ssn.read(tree)
+            if form is None or not form.thread or len(form.thread) > LONGEST_THREAD:
+                return
+            demands = ssn.other_demands(tree) if form.kind == "form" else ()
+            if demands:  # an encrypted session, say: to accept that would be a lie
+                self._send(ssn.write_unable(str(sender), form.thread, demands))
+            else:
                 self._take(sender, form.thread, form)
 
     def _on_error(self, message: StanzaBase) -> None:
