@@ -643,6 +643,17 @@ async def test_what_makes_no_sense(visited):
 
 
 @ensureDeferred
+async def test_an_offer_that_wants_more(visited):
+    """An offer of an encrypted session, which is more than logging, is answered by an error that names what is
+    wanted; nothing is accepted."""
+    romeo, juliet = await visited(Otr.CONCEDE)
+    more = "<field var='security' type='list-single'><value>e2e</value><required/></field></x>"
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)).replace("</x>", more))
+    await romeo.gets("feature-not-implemented")
+    assert juliet.plugin.negotiated(romeo.jid, THREAD) is None
+
+
+@ensureDeferred
 async def test_who_speaks_of_what_is_not(visited):
     """A contact who believes in a conversation that is not known any more is told that it has ended."""
     romeo, juliet = await visited(Otr.CONCEDE)
@@ -798,6 +809,40 @@ async def test_what_is_negotiated_already(pair):
     romeo.sends(ssn.write_offer(juliet.jid, THREAD, (MAY,)))
     await romeo.says(juliet, "Good morrow", "another")
     assert await juliet.logs(romeo) is NOT
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-otr-notes-01")
+async def test_a_stream_that_breaks(pair, side, served):
+    """What was agreed outlives the stream, and the server's rule is looked after on the next one."""
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
+    assert await romeo.offers(juliet) is Outcome.MUSTNOT
+    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    phone = await side(served, "romeo", "phone", able=False)
+    await awaited(romeo.client.disconnect())
+    await awaited(phone.archive.remove_sessions(THREAD))
+    romeo.sent.clear()
+    started = awaited(romeo.client.wait_until("session_start", PATIENCE))
+    romeo.client.connect(host="127.0.0.1", port=served.port)
+    await started
+    await romeo.until(lambda: any("<session" in sent for sent in romeo.sent))
+    await romeo.answered()
+    await romeo.says(juliet, "Wilt thou be gone?")
+    assert await awaited(romeo.kept()) == []
+
+
+@ensureDeferred
+async def test_under_another_name(pair, served):
+    """Contacts know a stream with another resource as somebody else: nothing is in force there."""
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
+    assert await romeo.offers(juliet) is Outcome.MUSTNOT
+    await awaited(romeo.client.disconnect())
+    romeo.client.requested_jid.resource = "tomb"
+    started = awaited(romeo.client.wait_until("session_start", PATIENCE))
+    romeo.client.connect(host="127.0.0.1", port=served.port)
+    await started
+    await romeo.hears("otr_ended", None)
+    assert await romeo.logs(juliet) is MAY
 
 
 @ensureDeferred

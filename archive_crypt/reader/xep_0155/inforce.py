@@ -47,15 +47,13 @@ class InForce(BasePlugin):
 
     async def _agree(self, talk: Talk, agreed: Logging) -> None:
         """It is in force. What is private is so at the server already."""
-        for running in (talk.timer, talk.keeper):
-            if running is not None:
-                running.cancel()
-        talk.timer = talk.keeper = None
+        if talk.timer is not None:
+            talk.timer.cancel()
         if agreed is Logging.MAY:
             await self._make_public(talk)
         else:
             talk.take_back(Outcome.MUSTNOT)
-            talk.keeper = self._spawn(self._keep(talk))
+            self._start_keeping(talk)
         self._tell("otr_agreed", talk)
 
     async def _make_public(self, talk: Talk) -> None:
@@ -71,10 +69,15 @@ class InForce(BasePlugin):
             if talk.spoken:
                 await self._upkeep.apply(talk, Logging.MAY)
 
+    def _start_keeping(self, talk: Talk) -> None:
+        if talk.keeper is not None:
+            talk.keeper.cancel()
+        talk.keeper = self._spawn(self._keep(talk))
+
     async def _keep(self, talk: Talk) -> None:
         """The rule for a private thread is renewed before it lapses (XEP-0136 2.4)."""
         pause = _AGAIN
-        while talk.is_private:
+        while talk.agreed is Logging.MUSTNOT:
             try:
                 lasts = await self._upkeep.lasts(talk)
                 if lasts is None:
@@ -86,8 +89,15 @@ class InForce(BasePlugin):
             with contextlib.suppress(RequestFailed):
                 await self._upkeep.renew(talk)
 
+    async def _fit_all(self) -> None:
+        """What was agreed is looked at again, all of it, after the preferences were asked for once."""
+        if any(talk.agreed for talk in self._talks):
+            await self._archive.wishes()
+        for talk in self._talks:
+            self._spawn(self._fit(talk))
+
     async def _fit(self, talk: Talk) -> None:
-        """What was agreed is looked at again: the user's preferences may not go with it any more."""
+        """The user's preferences may not go with what was agreed any more."""
         if talk.agreed is None or talk.anew or talk.busy is not None:
             return
         modes = await self._archive.wanted_modes(str(talk.jid), talk.thread)
@@ -108,6 +118,8 @@ class InForce(BasePlugin):
             await self._upkeep.apply(talk, Logging.MUSTNOT)
         except RequestFailed:
             self._close(talk, say=True)
+        else:
+            self._start_keeping(talk)
 
     async def _renegotiated(self, talk: Talk, offered: tuple[Logging, ...]) -> bool:
         """Whether other terms were agreed, which the user can have."""

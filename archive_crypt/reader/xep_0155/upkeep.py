@@ -117,9 +117,11 @@ class Upkeep:
                 del self._changed[bare]
 
     async def renew(self, talk: Talk) -> None:
-        """The rule for a private thread lasts longer, if it has one."""
+        """The rule for a private thread lasts longer, or is there again."""
         rule = _rule(await self._archive.wishes(), talk)
-        if rule is not None:
+        if rule is None:
+            await self.apply(talk, Logging.MUSTNOT)
+        else:
             await self._archive.set_session(talk.thread, SaveMode.FALSE, rule.otr)
 
     async def lasts(self, talk: Talk) -> float | None:
