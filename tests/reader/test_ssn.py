@@ -95,7 +95,9 @@ def test_a_renegotiation():
 
 def test_what_else_is_required():
     """What an offer requires beside logging is named in the error that answers it, but no more than a little."""
-    required = "".join(f"<field var='{name}'><required/></field>" for name in ("security", "logging", "a&lt;b"))
+    required = "".join(
+        f"<field var='{name}'><required/></field>" for name in ("security", "logging", "a&lt;b")
+    )
     offer = negotiation(f"{required}<field var='language'><value>it</value></field>")
     assert ssn.other_demands(offer) == ("security", "a<b")
     assert ssn.other_demands(parsed(ssn.write_offer(JULIET, THREAD, (NOT, MAY)))) == ()
