@@ -249,15 +249,13 @@ async def test_failure(pair):
 @ensureDeferred
 @pytest.mark.clause("0136-otr-nego-04", "0136-otr-nego-07")
 @pytest.mark.parametrize(("mode", "logging"), [(Otr.PREFER, MAY), (Otr.REQUIRE, None)])
-async def test_no_answer(pair, side, served, mode, logging):
-    """A client that announces this and does not answer: who requires privacy sends nothing, all others go on
-    as if logging was agreed."""
+async def test_no_answer(side, served, mode, logging):
+    """When nobody answers, who requires privacy sends nothing, and all others go on as if logging was
+    agreed."""
     romeo = await side(served, "romeo", "orchard", timeout=1)
     juliet = await side(served, "juliet", "balcony", able=False)
-    juliet.client.plugin["xep_0030"].add_feature(ssn.FEATURE)
     await romeo.prefers(mode)
-    offering = asyncio.ensure_future(romeo.plugin.offer(juliet.jid, THREAD))
-    assert (await awaited(offering)).outcome is Outcome.UNANSWERED
+    assert (await awaited(romeo.plugin.offer(BARE, THREAD))).outcome is Outcome.UNANSWERED
     await romeo.hears("otr_failed", Outcome.UNANSWERED)
     assert sum(THREAD in sent for sent in romeo.sent) == 1
     assert await romeo.logs(juliet) is logging
@@ -604,7 +602,7 @@ async def test_offers_in_a_loop(visited):
         romeo.sends(ssn.write_offer(juliet.jid, thread, (NOT, MAY)))
     await romeo.until(lambda: len(romeo.heard) == MOST_TALKS)
     await romeo.says(juliet, "Good morrow", "another")
-    assert [form.thread for form in romeo.heard] == threads[:MOST_TALKS]
+    assert {form.thread for form in romeo.heard} == set(threads[:MOST_TALKS])
     for form in romeo.heard:
         romeo.sends(ssn.write_completion(juliet.jid, form.thread))
         await juliet.hears("otr_agreed", Outcome.MUSTNOT)
@@ -612,6 +610,7 @@ async def test_offers_in_a_loop(visited):
     romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)))
     await romeo.gets(Form("submit", threads[0], terminate=True), ACCEPTED)
     await juliet.hears("otr_ended", None)
+    await juliet.until(lambda: any("<sessionremove" in sent for sent in juliet.sent))
     sessions = [one.thread for one in (await awaited(juliet.archive.get_preferences())).sessions]
     assert set(sessions) == {*threads[1:MOST_TALKS], THREAD}
     assert len(list(juliet.plugin._talks)) == MOST_TALKS
@@ -667,19 +666,21 @@ async def test_who_speaks_of_what_is_not(visited):
 @ensureDeferred
 @pytest.mark.parametrize("how", ["cancelled", "ended", "never opened"])
 async def test_what_is_not_opened(visited, how):
-    """What was accepted and is not opened then is private until it is given up; then the rule at the server
-    goes, and who opens it later is told that it has ended."""
+    """What was accepted and is not opened then is private until it is given up; who opens it later is told that
+    it has ended. The rule at the server is left to lapse."""
     romeo, juliet = await visited(Otr.CONCEDE, timeout=1 if how == "never opened" else 30)
     romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)))
     await romeo.gets(ACCEPTED)
-    assert await juliet.logs(romeo) is NOT
+    if how != "never opened":
+        assert await juliet.logs(romeo) is NOT
     if how == "cancelled":
         romeo.sends(ssn.write_cancel(juliet.jid, THREAD))
     elif how == "ended":
         romeo.sends(ssn.write_end(juliet.jid, THREAD))
     await juliet.hears("otr_failed", Outcome.UNANSWERED)
-    await juliet.until(lambda: any("<sessionremove" in sent for sent in juliet.sent))
-    assert (await awaited(juliet.archive.get_preferences())).sessions == ()
+    assert await juliet.logs(romeo) is MAY
+    (rule,) = (await awaited(juliet.archive.get_preferences())).sessions
+    assert rule.save is SaveMode.FALSE
     romeo.sends(ssn.write_completion(juliet.jid, THREAD))
     await romeo.gets(ENDED)
 
@@ -730,11 +731,12 @@ async def test_what_is_accepted(visited, mode, answers, outcome, reply):
 async def test_an_answer_that_comes_late(visited):
     """What is accepted after it was not waited for any more is agreed all the same."""
     romeo, juliet = await visited(Otr.PREFER, timeout=1)
-    assert await juliet.offers(romeo) is Outcome.UNANSWERED
+    offered = await awaited(juliet.plugin.offer(f"romeo@{DOMAIN}", THREAD))
+    assert offered.outcome is Outcome.UNANSWERED
     romeo.sends(ssn.write_answer(juliet.jid, OFFER, Otr.CONCEDE, switchable=True))
     await juliet.hears("otr_agreed", Outcome.MUSTNOT)
     assert await juliet.logs(romeo) is NOT
-    assert romeo.heard[-1] == Form("result", THREAD, accept=True)
+    await romeo.gets(OFFER, Form("result", THREAD, accept=True))
 
 
 @ensureDeferred
@@ -763,6 +765,49 @@ async def test_the_second_of_two_clients(visited, side, served):
     phone.sends(accepted)
     await romeo.gets(Form("result", THREAD, accept=True))
     await phone.gets(Form("result", THREAD, accept=False))
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-otr-notes-01")
+async def test_two_clients_that_both_accept(pair, side, served):
+    """Where two clients of a user accept, what one agreed is not archived because the other was too late."""
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
+    phone = await side(served, "juliet", "phone")
+    agreed = await awaited(romeo.plugin.offer(BARE, THREAD))
+    first, second = (juliet, phone) if str(agreed.jid) == juliet.jid else (phone, juliet)
+    await first.hears("otr_agreed", Outcome.MUSTNOT)
+    await second.hears("otr_failed", Outcome.UNANSWERED)
+    await romeo.says(first, "Wilt thou be gone?")
+    assert await awaited(first.kept()) == []
+    assert not any("<sessionremove" in sent for sent in first.sent + second.sent)
+
+
+@ensureDeferred
+async def test_an_offer_that_comes_twice(visited):
+    """What was accepted is not answered again, nor taken back in passing."""
+    romeo, juliet = await visited(Otr.CONCEDE)
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)))
+    await romeo.gets(ACCEPTED)
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (MAY,)))
+    romeo.sends(ssn.write_completion(juliet.jid, THREAD))
+    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    assert romeo.heard == []
+
+
+@ensureDeferred
+async def test_on_the_record_again(pair):
+    """A thread that was private once, and in which logging is agreed later, is archived as it was before."""
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
+    assert await romeo.offers(juliet) is Outcome.MUSTNOT
+    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    await awaited(romeo.plugin.end(juliet.jid, THREAD))
+    await juliet.hears("otr_ended", None)
+    await romeo.prefers(Otr.CONCEDE)
+    assert await romeo.offers(juliet) is Outcome.MAY
+    await juliet.hears("otr_agreed", Outcome.MAY)
+    await romeo.says(juliet, "Good morrow")
+    assert [await awaited(one.kept()) for one in (romeo, juliet)] == [[1], [1]]
+    assert [(await awaited(one.archive.get_preferences())).sessions for one in (romeo, juliet)] == [(), ()]
 
 
 @ensureDeferred

@@ -44,8 +44,8 @@ class Answering(InForce):
     def _on_offer(self, sender: JID, thread: str, talk: Talk | None, form: Form) -> None:
         known = talk or self._talks.get(JID(sender.bare), thread)
         talk = self._begin(sender, thread) if known is None else known
-        if talk is None or talk.agreed is not None or talk.busy is not None:
-            return
+        if talk is None or talk.agreed or talk.chosen or talk.busy is not None:
+            return  # an offer that came twice, or takes back in passing what was accepted
         if talk.offered and talk.outcome is Outcome.PENDING and not self._yields_to(sender):
             return
         self._talks.bind(talk, sender)
@@ -103,7 +103,7 @@ class Answering(InForce):
             return False
 
     def _on_completion(self, sender: JID, thread: str, talk: Talk | None, *, accepted: bool) -> None:
-        if talk is None:
+        if talk is None or talk.is_over:
             if accepted:
                 self._tell_ended(sender, thread)
         elif talk.offered or talk.busy is not None or talk.chosen is None:

@@ -59,12 +59,11 @@ class InForce(BasePlugin):
     async def _make_public(self, talk: Talk) -> None:
         """As before it was private, if it was; and recorded, if logging was spoken of. If the server does
         not do that, less is archived than may be: so it stays agreed."""
-        was_private = talk.is_private
-        talk.take_back(None)
-        with contextlib.suppress(RequestFailed):
-            if was_private:
+        if talk.agreed is not Logging.MAY:
+            talk.take_back(None)
+            with contextlib.suppress(RequestFailed):
                 await self._upkeep.undo(talk)
-        talk.outcome = Outcome.MAY
+            talk.outcome = Outcome.MAY
         with contextlib.suppress(RequestFailed):
             if talk.spoken:
                 await self._upkeep.apply(talk, Logging.MAY)
@@ -141,17 +140,14 @@ class InForce(BasePlugin):
                 await asyncio.wait([talk.busy])
 
     def _close(self, talk: Talk, *, say: bool = False) -> None:
-        """It is over; a rule for the thread stays, for what is still on its way, until it lapses."""
+        """It is over."""
         if talk.agreed is None:
             return
         if say:
             self._tell_ended(talk.jid, talk.thread)
         talk.take_back(None)
-        talk.stop()
         self._tell("otr_ended", talk)
-        if not talk.ruled:
-            self._talks.remove(talk)
-        self._spawn(self._upkeep.restore())
+        self._let_lapse(talk)
 
     def _fail(self, talk: Talk, outcome: Outcome) -> None:
         """It came to nothing."""
@@ -162,10 +158,22 @@ class InForce(BasePlugin):
         talk.settle()
 
     def _give_up(self, talk: Talk) -> None:
-        """Nothing was opened, and it is known no more."""
+        """Nothing was opened."""
         talk.take_back(Outcome.UNANSWERED)
         self._tell("otr_failed", talk)
-        self._forget(talk)
+        if talk.before is None:
+            self._let_lapse(talk)
+        else:
+            self._forget(talk)
+
+    def _let_lapse(self, talk: Talk) -> None:
+        """A rule for the thread stays until it lapses: something may be on its way still, or another client
+        of the user's may have agreed what this one did not. Until then it is known, so that of many the
+        oldest can go."""
+        talk.stop()
+        if not talk.ruled:
+            self._talks.remove(talk)
+        self._spawn(self._upkeep.restore())
 
     def _forget(self, talk: Talk, *, say: bool = False) -> None:
         """It is known no more."""

@@ -72,6 +72,7 @@ class XEP_0155(Answering):
         if before != self._bound:  # contacts know us as somebody else
             for talk in self._talks:
                 self._forget(talk)
+        self._spawn(self._upkeep.restore())
         self._on_preferences()
 
     async def offer(self, jid: JID | str, thread: str | None = None) -> Negotiated:

@@ -71,6 +71,11 @@ class Talk:
         return Logging.MUSTNOT in (self.agreed, self.chosen)
 
     @property
+    def is_over(self) -> bool:
+        """Whether it ended, or came to nothing."""
+        return self.outcome in (None, Outcome.UNANSWERED) and self.busy is None
+
+    @property
     def awaits_answer(self) -> bool:
         """Whether an answer to an offer of ours would be heard; one that comes late, too."""
         if self.busy is not None:

@@ -98,11 +98,11 @@ class Upkeep:
         async with self._one_at_a_time:
             if not talk.ruled:
                 return
-            talk.ruled = False
             if talk.before is not None:
                 await self._archive.set_session(talk.thread, talk.before.save, talk.before.otr)
             else:
                 await self._archive.remove_sessions(talk.thread)
+            talk.ruled, talk.before = False, None
 
     async def restore(self) -> None:
         """The items of contacts with whom nothing is in force any more are as they were; but not if
