@@ -9,11 +9,12 @@ from lxml import etree
 from pytest_twisted import ensureDeferred
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
+from twisted.words.protocols.jabber.error import StanzaError
 
-from archive_crypt.core.dialect import T, V
+from archive_crypt.core.dialect import F, T, V
 from archive_crypt.model import SECOND, Automatic, ContactModes, Modes, Otr, SaveMode
 from archive_crypt.reader import ssn, xep_0136, xep_0155
-from archive_crypt.reader.errors import CannotAsk, NoAnswer, NotWanted
+from archive_crypt.reader.errors import CannotAsk, NoAnswer, NotWanted, ResourceConstraint
 from archive_crypt.reader.otr import Logging, Outcome
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.ssn import Form
@@ -21,11 +22,14 @@ from archive_crypt.reader.xep_0136.preferences import SessionModes
 from archive_crypt.reader.xep_0155.talks import LONGEST_THREAD, MOST_TALKS
 from tests.kit import MORNING
 from tests.reader.conftest import DOMAIN, PATIENCE, awaited, leave, logged_in
+from tests.reader.scripted import Scripted
 
 MAY, NOT = Logging.MAY, Logging.MUSTNOT
-ROMEO, JULIET = f"romeo@{DOMAIN}/orchard", f"juliet@{DOMAIN}/balcony"
 BARE = f"juliet@{DOMAIN}"
 THREAD = "ffd7076498744578d10edabfe7f4a866"
+OFFER = Form("form", THREAD, accept=True, logging=(NOT, MAY))
+ACCEPTED = Form("submit", THREAD, accept=True, logging=(NOT,))
+ENDED = Form("submit", THREAD, terminate=True)
 EVENTS = ("otr_agreed", "otr_failed", "otr_ended")
 
 
@@ -122,7 +126,7 @@ def side(certificate):
     """A function that logs somebody in who negotiates."""
     clients = []
 
-    async def start(served, user, resource, *, able=True, roster=True, auto=True, **config):
+    async def start(served, user, resource, *, able=True, roster=True, auto=True, asks=True, **config):
         def prepare(client):
             client.register_plugin("xep_0136", module=xep_0136)
             if able:
@@ -131,7 +135,8 @@ def side(certificate):
         client = await logged_in(served, certificate, user, resource, prepare=prepare, roster=roster)
         clients.append(client)
         one = Side(client)
-        await one.answered()
+        if asks:
+            await one.answered()
         if auto:
             await awaited(one.archive.set_auto(True))
         return one
@@ -514,6 +519,52 @@ async def test_a_rule_that_another_client_removes(pair, side, served):
     assert await awaited(asyncio.wait_for(told_again, PATIENCE)) is SaveMode.FALSE
 
 
+# Where the server cannot do all that
+
+
+def answering(answers):
+    """What makes archives that answer as `answers` has it, by the name of the request; with service-unavailable
+    what is not there."""
+
+    def script(element):
+        said = answers.get(element.name, "service-unavailable")
+        return said if said.startswith("<") else StanzaError(said)
+
+    return lambda archiver, jid: Scripted(script, [])
+
+
+@ensureDeferred
+async def test_without_an_archive(serve, side):
+    """Where no archive is, nothing is archived: that can be promised without asking it anything."""
+    nothing = serve(features=[], handler=answering({}))
+    romeo, juliet = [
+        await side(nothing, user, "orchard", auto=False, asks=False) for user in ("romeo", "juliet")
+    ]
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT,)))
+    await romeo.gets(ACCEPTED)
+    romeo.sends(ssn.write_completion(juliet.jid, THREAD))
+    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    assert await juliet.logs(romeo) is NOT
+
+
+@ensureDeferred
+async def test_an_archive_in_trouble(serve, side):
+    """While the user's own server does not tell what he prefers, nothing is answered; and who asks whether he
+    may send is told that."""
+    answers = {"pref": "<pref xmlns='urn:xmpp:archive'><default save='body' otr='concede'/></pref>"}
+    parts = [F.feature("pref")]
+    busy = serve(features=parts, handler=answering(answers))
+    romeo, juliet = [await side(busy, user, "orchard", auto=False) for user in ("romeo", "juliet")]
+    answers["pref"] = "resource-constraint"
+    juliet.archive.forget()
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT,)))
+    await juliet.hears("otr_failed", Outcome.UNANSWERED)
+    for asked in (juliet.may_send, juliet.logs, juliet.offers):
+        with pytest.raises(ResourceConstraint):
+            await asked(romeo)
+    assert romeo.heard == []
+
+
 # Where there are no rules for threads
 
 
@@ -585,11 +636,6 @@ def visited(served, side):
         return romeo, juliet
 
     return start
-
-
-OFFER = Form("form", THREAD, accept=True, logging=(NOT, MAY))
-ACCEPTED = Form("submit", THREAD, accept=True, logging=(NOT,))
-ENDED = Form("submit", THREAD, terminate=True)
 
 
 @ensureDeferred
