@@ -74,7 +74,7 @@ class InForce(BasePlugin):
         talk.keeper = self._spawn(self._keep(talk))
 
     async def _keep(self, talk: Talk) -> None:
-        """The rule for a private thread is renewed before it lapses (XEP-0136 2.4)."""
+        """The rule for a private thread is renewed before it lapses (XEP-0136 1.3.1, section 2.6)."""
         pause = _AGAIN
         while talk.agreed is Logging.MUSTNOT:
             try:

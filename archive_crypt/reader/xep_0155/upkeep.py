@@ -149,9 +149,13 @@ class Upkeep:
         if dialect.scoped:
             talk.before = talk.before if talk.ruled else _rule(wishes, talk)
             talk.ruled = True
-        elif talk.jid.bare not in self._changed:
-            saved = SaveMode.FALSE if agreed is Logging.MUSTNOT else SaveMode.BODY
-            self._changed[talk.jid.bare] = (_own_item(wishes, talk.jid.bare), modes, saved)
+            return
+        bare, saved = talk.jid.bare, SaveMode.FALSE if agreed is Logging.MUSTNOT else SaveMode.BODY
+        item = _own_item(wishes, bare)
+        before, was, ours = self._changed.get(bare, (item, modes, None))
+        if item is not None and item.modes.save is not ours:  # the user changed it
+            before, was = item, modes
+        self._changed[bare] = (before, was, saved)
 
     async def _set_back(self, bare: str, before: ContactModes | None, modes: Modes) -> None:
         if before is None:
