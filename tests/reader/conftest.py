@@ -24,7 +24,7 @@ from archive_crypt.hosts.seam import ArchivePlug
 from archive_crypt.hosts.tls import certificate_path, server_tls
 from archive_crypt.model import SECOND, Direction, Settings
 from archive_crypt.owners import REQUIRED
-from archive_crypt.reader import cli, protocol, trust, xep_0136, xep_0241
+from archive_crypt.reader import cli, protocol, ssn, trust, xep_0136, xep_0155, xep_0241
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.store.memory import MemoryStorage
@@ -33,16 +33,11 @@ from archive_crypt.works import Works
 from archive_crypt.xmpp.handler import ArchiveHandler, offered
 from tests.kit import LAPTOP, MORNING, PHONE, element
 from tests.reader.kit import turning_on
+from tests.reader.patience import PATIENCE, awaited
+from tests.reader.sides import Side
 
 DOMAIN = "montague.example"
 USERS = {"romeo": "r0meo", "juliet": "pencil"}
-#: Seconds until a test that waits for something in vain fails.
-PATIENCE = 20
-
-
-def awaited(coroutine):
-    """What an asyncio coroutine gives, as a Deferred."""
-    return Deferred.fromFuture(asyncio.ensure_future(coroutine))
 
 
 @pytest.fixture(scope="session")
@@ -180,6 +175,59 @@ def login(certificate):
     yield start
     for client in clients:
         pytest_twisted.blockon(awaited(leave(client)))
+
+
+@pytest.fixture
+def side(certificate):
+    """A function that logs somebody in who negotiates."""
+    clients = []
+
+    async def start(served, user, resource, *, able=True, roster=True, auto=True, asks=True, **config):
+        def prepare(client):
+            client.register_plugin("xep_0136", module=xep_0136)
+            if able:
+                client.register_plugin("xep_0155", config, module=xep_0155)
+
+        client = await logged_in(served, certificate, user, resource, prepare=prepare, roster=roster)
+        clients.append(client)
+        one = Side(client)
+        if asks:
+            await one.answered()
+        if auto:
+            await awaited(one.archive.set_auto(True))
+        return one
+
+    yield start
+    for client in clients:
+        pytest_twisted.blockon(awaited(leave(client)))
+
+
+@pytest.fixture
+def pair(served, side):
+    """A function: romeo and juliet, both archiving, who prefer this and that."""
+
+    async def start(his, hers, at=served, **config):
+        romeo = await side(at, "romeo", "orchard", **config)
+        juliet = await side(at, "juliet", "balcony", **config)
+        await romeo.prefers(his)
+        await juliet.prefers(hers)
+        return romeo, juliet
+
+    return start
+
+
+@pytest.fixture
+def visited(served, side):
+    """A function: juliet, who prefers this, and romeo, who says whatever he likes."""
+
+    async def start(mode, **config):
+        romeo = await side(served, "romeo", "orchard", able=False)
+        juliet = await side(served, "juliet", "balcony", **config)
+        await juliet.prefers(mode)
+        romeo.client.plugin["xep_0030"].add_feature(ssn.FEATURE)
+        return romeo, juliet
+
+    return start
 
 
 @pytest.fixture

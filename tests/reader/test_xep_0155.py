@@ -1,163 +1,26 @@
 """The plugin for XEP-0155: two slixmpp clients over TLS negotiate; a real server archives, or must not."""
 
 import asyncio
-from functools import partial
 
 import pytest
-import pytest_twisted
 from lxml import etree
 from pytest_twisted import ensureDeferred
-from slixmpp.xmlstream.handler import Callback
-from slixmpp.xmlstream.matcher import MatchXPath
 from twisted.words.protocols.jabber.error import StanzaError
 
 from archive_crypt.core.dialect import F, T, V
 from archive_crypt.model import SECOND, Automatic, ContactModes, Modes, Otr, SaveMode
-from archive_crypt.reader import ssn, xep_0136, xep_0155
-from archive_crypt.reader.errors import CannotAsk, NoAnswer, NotWanted, ResourceConstraint
-from archive_crypt.reader.otr import Logging, Outcome
+from archive_crypt.reader import ssn, xep_0155
+from archive_crypt.reader.errors import CannotAsk, NotWanted, ResourceConstraint
+from archive_crypt.reader.otr import Outcome
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.ssn import Form
 from archive_crypt.reader.xep_0136.preferences import SessionModes
-from archive_crypt.reader.xep_0155.talks import LONGEST_THREAD, MOST_TALKS
 from tests.kit import MORNING
-from tests.reader.conftest import DOMAIN, PATIENCE, awaited, leave, logged_in
+from tests.reader.conftest import DOMAIN, PATIENCE, awaited
 from tests.reader.scripted import Scripted
+from tests.reader.sides import ACCEPTED, MAY, NOT, THREAD
 
-MAY, NOT = Logging.MAY, Logging.MUSTNOT
 BARE = f"juliet@{DOMAIN}"
-THREAD = "ffd7076498744578d10edabfe7f4a866"
-OFFER = Form("form", THREAD, accept=True, logging=(NOT, MAY))
-ACCEPTED = Form("submit", THREAD, accept=True, logging=(NOT,))
-ENDED = Form("submit", THREAD, terminate=True)
-EVENTS = ("otr_agreed", "otr_failed", "otr_ended")
-
-
-class Side:
-    """One who negotiates: `plugin`; `told`, the events there were; `sent`, all that went out; `heard`, what
-    came of negotiations."""
-
-    def __init__(self, client):
-        self.client, self.told, self.sent, self.heard = client, [], [], []
-        self.jid = str(client.boundjid)
-        self.archive = client.plugin["xep_0136"]
-        self.plugin = client.plugin.get("xep_0155", None)
-        self._news = asyncio.Event()
-        client.add_filter("out", self._on_sent)
-        client.register_handler(
-            Callback("heard", MatchXPath(f"{{jabber:client}}message/{ssn.ELEMENT}"), self._on_form)
-        )
-        for name in EVENTS:
-            client.add_event_handler(name, partial(self._on_event, name))
-
-    def _on_sent(self, stanza):
-        self.sent.append(str(stanza))
-        self._news.set()
-        return stanza
-
-    def _on_form(self, message):
-        form = ssn.read(etree.fromstring(str(message)))
-        self.heard.append(form or message["error"]["condition"])
-        self._news.set()
-
-    def _on_event(self, name, negotiated):
-        self.told.append((name, negotiated.outcome))
-        self._news.set()
-
-    async def until(self, condition):
-        """Something was said or heard that makes this true."""
-
-        async def wait():
-            while not condition():
-                self._news.clear()
-                await self._news.wait()
-
-        await awaited(asyncio.wait_for(wait(), PATIENCE))
-
-    async def hears(self, name, outcome):
-        """Until it was told of an event."""
-        await self.until(lambda: (name, outcome) in self.told)
-        self.told.remove((name, outcome))
-
-    async def gets(self, *forms):
-        """Until these came, and no others."""
-        await self.until(lambda: len(self.heard) >= len(forms))
-        assert self.heard == list(forms)
-        self.heard.clear()
-
-    async def prefers(self, mode, save=SaveMode.BODY):
-        save = SaveMode.FALSE if mode is Otr.REQUIRE else save
-        await awaited(self.archive.set_default(save, mode))
-
-    async def offers(self, to, thread=THREAD):
-        return (await awaited(self.plugin.offer(to.jid, thread))).outcome
-
-    async def logs(self, with_, thread=THREAD):
-        return await awaited(self.plugin.logging(with_.jid, thread))
-
-    async def may_send(self, to, thread=THREAD):
-        return await awaited(self.plugin.may_send(to.jid, thread))
-
-    async def says(self, to, text, thread=THREAD):
-        message = self.client.make_message(to.jid, text, mtype="chat")
-        message["thread"] = thread
-        heard = awaited(to.client.wait_until("message", PATIENCE))
-        message.send()
-        await heard
-
-    async def kept(self):
-        """How many messages of each conversation its archive holds."""
-        found = []
-        async for collection in self.archive.collections():
-            found.append(sum([len(page) async for page in self.archive.pages(collection)]))
-        return found
-
-    def sends(self, text):
-        """What `ssn` wrote, or anything else, whatever the plugin thinks of it."""
-        self.client.send_raw(text)
-
-    async def answered(self):
-        """By now the server has seen all that was sent before."""
-        await awaited(self.archive.get_preferences())
-
-
-@pytest.fixture
-def side(certificate):
-    """A function that logs somebody in who negotiates."""
-    clients = []
-
-    async def start(served, user, resource, *, able=True, roster=True, auto=True, asks=True, **config):
-        def prepare(client):
-            client.register_plugin("xep_0136", module=xep_0136)
-            if able:
-                client.register_plugin("xep_0155", config, module=xep_0155)
-
-        client = await logged_in(served, certificate, user, resource, prepare=prepare, roster=roster)
-        clients.append(client)
-        one = Side(client)
-        if asks:
-            await one.answered()
-        if auto:
-            await awaited(one.archive.set_auto(True))
-        return one
-
-    yield start
-    for client in clients:
-        pytest_twisted.blockon(awaited(leave(client)))
-
-
-@pytest.fixture
-def pair(served, side):
-    """A function: romeo and juliet, both archiving, who prefer this and that."""
-
-    async def start(his, hers, at=served, **config):
-        romeo = await side(at, "romeo", "orchard", **config)
-        juliet = await side(at, "juliet", "balcony", **config)
-        await romeo.prefers(his)
-        await juliet.prefers(hers)
-        return romeo, juliet
-
-    return start
 
 
 @ensureDeferred
@@ -594,6 +457,27 @@ async def test_older_dialects(serve, pair, dialect, before):
 
 
 @ensureDeferred
+async def test_older_dialects_with_both(serve, pair):
+    """There a contact's setting is set back when all is over, also if one thread was on the record and
+    another off it; but what the user has changed meanwhile, stays."""
+    parts = [T.feature(part) for part in ("auto", "manage", "manual", "pref")]
+    romeo, juliet = await pair(Otr.CONCEDE, Otr.FORBID, at=serve(features=parts))
+    await romeo.prefers(Otr.CONCEDE, SaveMode.FALSE)
+    for items in ((), (ContactModes(BARE, Modes(SaveMode.MESSAGE, Otr.APPROVE)),)):
+        await juliet.prefers(Otr.FORBID)
+        assert await romeo.offers(juliet) is Outcome.MAY
+        await juliet.prefers(Otr.PREFER)
+        assert await romeo.offers(juliet, "second") is Outcome.MUSTNOT
+        for item in items:
+            romeo.sent.clear()
+            await awaited(romeo.archive.set_item(item.jid, item.modes.save, item.modes.otr))
+            await romeo.until(lambda: any('save="false"' in sent for sent in romeo.sent))
+        await awaited(romeo.plugin.end(juliet.jid, "second"))
+        await awaited(romeo.plugin.end(juliet.jid, THREAD))
+        assert (await awaited(romeo.archive.get_preferences())).items == items
+
+
+@ensureDeferred
 @pytest.mark.clause("0136-otr-nego-02")
 async def test_a_stronger_preference(serve, pair):
     """Where a preference that is more special than what could be set goes on saving, nothing private is
@@ -602,352 +486,3 @@ async def test_a_stronger_preference(serve, pair):
     romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE, at=serve(features=parts))
     await awaited(juliet.archive.set_item(romeo.jid, full=True))
     assert await romeo.offers(juliet) is Outcome.MAY
-
-
-# Who means no good
-
-
-@ensureDeferred
-async def test_strangers(served, side):
-    """Who does not see that the user is there gets no answer, and costs nothing."""
-    romeo = await side(served, "romeo", "orchard")
-    juliet = await side(served, "juliet", "balcony", roster=False)
-    for text in (
-        ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)),
-        ssn.write_offer(juliet.jid, THREAD, (NOT,), renegotiate=True),
-        ssn.write_completion(juliet.jid, THREAD),
-        ssn.write_end(juliet.jid, THREAD),
-    ):
-        romeo.sends(text)
-    await romeo.says(juliet, "Good morrow")
-    assert list(juliet.plugin._talks) == []
-    assert not any("feature-neg" in sent for sent in juliet.sent)
-
-
-@pytest.fixture
-def visited(served, side):
-    """A function: juliet, who prefers this, and romeo, who says whatever he likes."""
-
-    async def start(mode, **config):
-        romeo = await side(served, "romeo", "orchard", able=False)
-        juliet = await side(served, "juliet", "balcony", **config)
-        await juliet.prefers(mode)
-        romeo.client.plugin["xep_0030"].add_feature(ssn.FEATURE)
-        return romeo, juliet
-
-    return start
-
-
-@ensureDeferred
-async def test_offers_in_a_loop(visited):
-    """Of however many conversations a contact offers a few are known, and he gets no more answers than
-    those; when he opened them, each one more ends his oldest."""
-    romeo, juliet = await visited(Otr.CONCEDE)
-    threads = [f"loop {number}" for number in range(3 * MOST_TALKS)]
-    for thread in threads:
-        romeo.sends(ssn.write_offer(juliet.jid, thread, (NOT, MAY)))
-    await romeo.until(lambda: len(romeo.heard) == MOST_TALKS)
-    await romeo.says(juliet, "Good morrow", "another")
-    assert {form.thread for form in romeo.heard} == set(threads[:MOST_TALKS])
-    for form in romeo.heard:
-        romeo.sends(ssn.write_completion(juliet.jid, form.thread))
-        await juliet.hears("otr_agreed", Outcome.MUSTNOT)
-    romeo.heard.clear()
-    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)))
-    await romeo.gets(Form("submit", threads[0], terminate=True), ACCEPTED)
-    await juliet.hears("otr_ended", None)
-    await juliet.until(lambda: any("<sessionremove" in sent for sent in juliet.sent))
-    sessions = [one.thread for one in (await awaited(juliet.archive.get_preferences())).sessions]
-    assert set(sessions) == {*threads[1:MOST_TALKS], THREAD}
-    assert len(list(juliet.plugin._talks)) == MOST_TALKS
-
-
-@ensureDeferred
-async def test_what_makes_no_sense(visited):
-    """What has no thread or too long a one, comes as an error or from a room, answers nothing, or is no
-    negotiation, gets no answer and changes nothing."""
-    romeo, juliet = await visited(Otr.CONCEDE)
-    offer = ssn.write_offer(juliet.jid, THREAD, (NOT, MAY))
-    for text in (
-        ssn.write_offer(juliet.jid, "", (NOT, MAY)),
-        ssn.write_offer(juliet.jid, "x" * (LONGEST_THREAD + 1), (NOT, MAY)),
-        offer.replace("type='normal'", "type='error'"),
-        offer.replace("type='normal'", "type='groupchat'"),
-        offer.replace("type='form'", "type='nonsense'"),
-        offer.replace("type='form'", "type='submit'"),
-        offer.replace(ssn.FEATURE, "jabber:iq:register"),
-        offer.replace("<x ", "<y ").replace("</x>", "</y>"),
-        ssn.write_cancel(juliet.jid, THREAD),
-        ssn.write_end(juliet.jid, THREAD),
-        offer.replace("<thread>", "<thread>" + "<a>" * 40).replace("</thread>", "</a>" * 40 + "</thread>"),
-    ):
-        romeo.sends(text)
-    await romeo.says(juliet, "Good morrow")
-    assert (romeo.heard, juliet.told, list(juliet.plugin._talks)) == ([], [], [])
-    assert await juliet.logs(romeo) is MAY
-
-
-@ensureDeferred
-async def test_an_offer_that_wants_more(visited):
-    """An offer of an encrypted session, which is more than logging, is answered by an error that names what is
-    wanted; nothing is accepted."""
-    romeo, juliet = await visited(Otr.CONCEDE)
-    more = "<field var='security' type='list-single'><value>e2e</value><required/></field></x>"
-    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)).replace("</x>", more))
-    await romeo.gets("feature-not-implemented")
-    assert juliet.plugin.negotiated(romeo.jid, THREAD) is None
-
-
-@ensureDeferred
-async def test_who_speaks_of_what_is_not(visited):
-    """A contact who believes in a conversation that is not known any more is told that it has ended."""
-    romeo, juliet = await visited(Otr.CONCEDE)
-    romeo.sends(ssn.write_completion(juliet.jid, THREAD))
-    await romeo.gets(ENDED)
-    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (MAY,), renegotiate=True))
-    await romeo.gets(ENDED)
-    assert juliet.plugin.negotiated(romeo.jid, THREAD) is None
-
-
-@ensureDeferred
-@pytest.mark.parametrize("how", ["cancelled", "ended", "never opened"])
-async def test_what_is_not_opened(visited, how):
-    """What was accepted and is not opened then is private until it is given up; who opens it later is told that
-    it has ended. The rule at the server is left to lapse."""
-    romeo, juliet = await visited(Otr.CONCEDE, timeout=1 if how == "never opened" else 30)
-    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)))
-    await romeo.gets(ACCEPTED)
-    if how != "never opened":
-        assert await juliet.logs(romeo) is NOT
-    if how == "cancelled":
-        romeo.sends(ssn.write_cancel(juliet.jid, THREAD))
-    elif how == "ended":
-        romeo.sends(ssn.write_end(juliet.jid, THREAD))
-    await juliet.hears("otr_failed", Outcome.UNANSWERED)
-    assert await juliet.logs(romeo) is MAY
-    (rule,) = (await awaited(juliet.archive.get_preferences())).sessions
-    assert rule.save is SaveMode.FALSE
-    romeo.sends(ssn.write_completion(juliet.jid, THREAD))
-    await romeo.gets(ENDED)
-
-
-@ensureDeferred
-async def test_a_rule_of_the_user_comes_back(visited):
-    """Where the user had a rule for the thread, it is that again when nothing comes of it."""
-    romeo, juliet = await visited(Otr.CONCEDE)
-    await awaited(juliet.archive.set_session(THREAD, SaveMode.BODY, Otr.PREFER))
-    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT,)))
-    await romeo.gets(ACCEPTED)
-    romeo.sends(ssn.write_cancel(juliet.jid, THREAD))
-    await juliet.until(lambda: sum("<session" in sent for sent in juliet.sent) == 3)
-    (rule,) = (await awaited(juliet.archive.get_preferences())).sessions
-    assert (rule.save, rule.otr) == (SaveMode.BODY, Otr.PREFER)
-
-
-@ensureDeferred
-@pytest.mark.parametrize(
-    ("mode", "answers", "outcome", "reply"),
-    [
-        (Otr.PREFER, Form("form", THREAD, logging=(NOT,)), Outcome.MUSTNOT, True),
-        (Otr.PREFER, None, Outcome.MUSTNOT, True),
-        (Otr.FORBID, Form("form", THREAD, logging=(NOT,)), Outcome.FAILED, False),
-        (Otr.REQUIRE, Form("form", THREAD, logging=(MAY,)), Outcome.UNANSWERED, False),
-    ],
-)
-async def test_what_is_accepted(visited, mode, answers, outcome, reply):
-    """An answer counts if it is among what was offered; who accepts and does not speak of logging takes the
-    default. Else it is taken back, and where the contact wanted it private nothing may be said."""
-    romeo, juliet = await visited(mode)
-    offering = asyncio.ensure_future(juliet.plugin.offer(romeo.jid, THREAD))
-    await romeo.until(lambda: romeo.heard)
-    romeo.heard.clear()
-    value = answers.logging[0].value if answers else "may"
-    text = ssn.write_answer(
-        juliet.jid, Form("form", THREAD, logging=(Logging(value),)), Otr.CONCEDE, switchable=True
-    )
-    if answers is None:
-        text = text.replace("<field var='logging'><value>may</value></field>", "")
-    romeo.sends(text)
-    assert (await awaited(offering)).outcome is outcome
-    await romeo.gets(Form("result", THREAD, accept=reply))
-    assert await juliet.may_send(romeo) is (outcome is Outcome.MUSTNOT)
-
-
-@ensureDeferred
-async def test_an_answer_that_comes_late(visited):
-    """What is accepted after it was not waited for any more is agreed all the same."""
-    romeo, juliet = await visited(Otr.PREFER, timeout=1)
-    offered = await awaited(juliet.plugin.offer(f"romeo@{DOMAIN}", THREAD))
-    assert offered.outcome is Outcome.UNANSWERED
-    romeo.sends(ssn.write_answer(juliet.jid, OFFER, Otr.CONCEDE, switchable=True))
-    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
-    assert await juliet.logs(romeo) is NOT
-    await romeo.gets(OFFER, Form("result", THREAD, accept=True))
-
-
-@ensureDeferred
-async def test_an_offer_that_is_declined(visited):
-    """A contact who does not want to negotiate is as one who does not answer."""
-    romeo, juliet = await visited(Otr.PREFER)
-    offering = asyncio.ensure_future(juliet.plugin.offer(romeo.jid, THREAD))
-    await romeo.until(lambda: romeo.heard)
-    silent = Form("form", THREAD, accept=True)
-    romeo.sends(ssn.write_answer(juliet.jid, silent, Otr.REQUIRE, switchable=True))
-    assert (await awaited(offering)).outcome is Outcome.UNANSWERED
-    assert await juliet.logs(romeo) is MAY
-
-
-@ensureDeferred
-async def test_the_second_of_two_clients(visited, side, served):
-    """Where two clients of a contact accept, the first counts, and the other is told."""
-    romeo, juliet = await visited(Otr.PREFER)
-    phone = await side(served, "romeo", "phone", able=False)
-    offering = asyncio.ensure_future(juliet.plugin.offer(f"romeo@{DOMAIN}", THREAD))
-    for one in (romeo, phone):
-        await one.gets(OFFER)
-    accepted = ssn.write_answer(juliet.jid, OFFER, Otr.CONCEDE, switchable=True)
-    romeo.sends(accepted)
-    assert (await awaited(offering)).outcome is Outcome.MUSTNOT
-    phone.sends(accepted)
-    await romeo.gets(Form("result", THREAD, accept=True))
-    await phone.gets(Form("result", THREAD, accept=False))
-
-
-@ensureDeferred
-@pytest.mark.clause("0136-otr-notes-01")
-async def test_two_clients_that_both_accept(pair, side, served):
-    """Where two clients of a user accept, what one agreed is not archived because the other was too late."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
-    phone = await side(served, "juliet", "phone")
-    agreed = await awaited(romeo.plugin.offer(BARE, THREAD))
-    first, second = (juliet, phone) if str(agreed.jid) == juliet.jid else (phone, juliet)
-    await first.hears("otr_agreed", Outcome.MUSTNOT)
-    await second.hears("otr_failed", Outcome.UNANSWERED)
-    await romeo.says(first, "Wilt thou be gone?")
-    assert await awaited(first.kept()) == []
-    assert not any("<sessionremove" in sent for sent in first.sent + second.sent)
-
-
-@ensureDeferred
-async def test_an_offer_that_comes_twice(visited):
-    """What was accepted is not answered again, nor taken back in passing."""
-    romeo, juliet = await visited(Otr.CONCEDE)
-    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT, MAY)))
-    await romeo.gets(ACCEPTED)
-    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (MAY,)))
-    romeo.sends(ssn.write_completion(juliet.jid, THREAD))
-    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
-    assert romeo.heard == []
-
-
-@ensureDeferred
-async def test_on_the_record_again(pair):
-    """A thread that was private once, and in which logging is agreed later, is archived as it was before."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
-    assert await romeo.offers(juliet) is Outcome.MUSTNOT
-    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
-    await awaited(romeo.plugin.end(juliet.jid, THREAD))
-    await juliet.hears("otr_ended", None)
-    await romeo.prefers(Otr.CONCEDE)
-    assert await romeo.offers(juliet) is Outcome.MAY
-    await juliet.hears("otr_agreed", Outcome.MAY)
-    await romeo.says(juliet, "Good morrow")
-    assert [await awaited(one.kept()) for one in (romeo, juliet)] == [[1], [1]]
-    assert [(await awaited(one.archive.get_preferences())).sessions for one in (romeo, juliet)] == [(), ()]
-
-
-@ensureDeferred
-async def test_a_thread_of_another(visited, side, served):
-    """Who offers the thread of a conversation with another cannot decide over that."""
-    romeo, juliet = await visited(Otr.PREFER)
-    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT,)))
-    await romeo.gets(ACCEPTED)
-    romeo.sends(ssn.write_completion(juliet.jid, THREAD))
-    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
-    phone = await side(served, "romeo", "phone", able=False)
-    phone.sends(ssn.write_offer(juliet.jid, THREAD, (MAY,)))
-    await phone.says(juliet, "Good morrow", "another")
-    assert phone.heard == []
-    assert await juliet.logs(romeo) is NOT
-    with pytest.raises(CannotAsk, match="somebody else"):
-        await awaited(juliet.plugin.offer(phone.jid, THREAD))
-
-
-@ensureDeferred
-async def test_offers_that_cross(pair):
-    """Two who offer the same thread at once agree on one of the two."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.OPPOSE)
-    his, hers = (
-        asyncio.ensure_future(one.plugin.offer(other.jid, THREAD))
-        for one, other in ((romeo, juliet), (juliet, romeo))
-    )
-    await awaited(asyncio.wait([his, hers]))
-    await romeo.until(lambda: romeo.plugin.negotiated(juliet.jid, THREAD).outcome is not Outcome.PENDING)
-    outcomes = {
-        one.plugin.negotiated(other.jid, THREAD).outcome for one, other in ((romeo, juliet), (juliet, romeo))
-    }
-    assert outcomes in ({Outcome.MUSTNOT}, {Outcome.MAY})
-
-
-@ensureDeferred
-async def test_what_is_negotiated_already(pair):
-    """What is agreed is renegotiated or ended, not offered again; not even by the contact."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
-    assert await romeo.offers(juliet) is Outcome.MUSTNOT
-    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
-    with pytest.raises(CannotAsk, match="negotiated already"):
-        await romeo.offers(juliet)
-    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (MAY,)))
-    await romeo.says(juliet, "Good morrow", "another")
-    assert await juliet.logs(romeo) is NOT
-
-
-@ensureDeferred
-@pytest.mark.clause("0136-otr-notes-01")
-async def test_a_stream_that_breaks(pair, side, served):
-    """What was agreed outlives the stream, and the server's rule is looked after on the next one."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
-    assert await romeo.offers(juliet) is Outcome.MUSTNOT
-    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
-    phone = await side(served, "romeo", "phone", able=False)
-    await awaited(romeo.client.disconnect())
-    await awaited(phone.archive.remove_sessions(THREAD))
-    romeo.sent.clear()
-    started = awaited(romeo.client.wait_until("session_start", PATIENCE))
-    romeo.client.connect(host="127.0.0.1", port=served.port)
-    await started
-    await romeo.until(lambda: any("<session" in sent for sent in romeo.sent))
-    await romeo.answered()
-    await romeo.says(juliet, "Wilt thou be gone?")
-    assert await awaited(romeo.kept()) == []
-
-
-@ensureDeferred
-async def test_under_another_name(pair, served):
-    """Contacts know a stream with another resource as somebody else: nothing is in force there."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
-    assert await romeo.offers(juliet) is Outcome.MUSTNOT
-    await awaited(romeo.client.disconnect())
-    romeo.client.requested_jid.resource = "tomb"
-    started = awaited(romeo.client.wait_until("session_start", PATIENCE))
-    romeo.client.connect(host="127.0.0.1", port=served.port)
-    await started
-    await romeo.hears("otr_ended", None)
-    assert await romeo.logs(juliet) is MAY
-
-
-@ensureDeferred
-async def test_without_a_connection(pair):
-    """Without a stream nothing is offered."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
-    await awaited(leave(romeo.client))
-    with pytest.raises(NoAnswer):
-        await romeo.offers(juliet)
-
-
-@ensureDeferred
-async def test_a_plugin_that_goes(pair):
-    """A plugin that is taken out announces nothing, and answers nothing."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
-    juliet.client.plugin.disable("xep_0155")
-    assert await romeo.offers(juliet) is Outcome.UNANSWERED
