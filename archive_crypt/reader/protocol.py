@@ -144,7 +144,7 @@ def parse(octets: bytes) -> etree._Element:
     root = etree.fromstring(octets, parser)
     # A prefix that is not declared passes if a warning follows, of a relative namespace for instance.
     if parser.error_log and parser.error_log.filter_from_errors():
-        raise etree.XMLSyntaxError("a prefix is not declared")
+        raise etree.XMLSyntaxError("a prefix is not declared", 0, 0, 0)  # type: ignore[arg-type]
     return root
 
 

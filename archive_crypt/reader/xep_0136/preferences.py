@@ -86,8 +86,8 @@ def modes(wishes: Preferences, with_: str, thread: str | None) -> Modes:
     that is conceded."""
     item = item_for(wishes.items, with_)
     found = item.modes if item is not None else wishes.default or Modes(SaveMode.MESSAGE, Otr.CONCEDE)
-    otr = next((one.otr for one in wishes.sessions if one.thread == thread and one.otr is not None), found.otr)
-    return replace(found, save=save_mode(wishes, with_, thread), otr=otr)
+    of_thread = [one.otr for one in wishes.sessions if one.thread == thread and one.otr is not None]
+    return replace(found, save=save_mode(wishes, with_, thread), otr=(*of_thread, found.otr)[0])
 
 
 def _read_all(element: etree._Element) -> Preferences:
