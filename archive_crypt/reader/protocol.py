@@ -10,6 +10,7 @@ import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lxml import etree
 
@@ -133,6 +134,7 @@ class _Own(threading.local):
 
 
 _OWN = _Own()
+_SYNTAX_ERROR: Any = etree.XMLSyntaxError  # lxml's stubs do not know its arguments
 
 
 def parse(octets: bytes) -> etree._Element:
@@ -144,7 +146,7 @@ def parse(octets: bytes) -> etree._Element:
     root = etree.fromstring(octets, parser)
     # A prefix that is not declared passes if a warning follows, of a relative namespace for instance.
     if parser.error_log and parser.error_log.filter_from_errors():
-        raise etree.XMLSyntaxError("a prefix is not declared", 0, 0, 0)  # type: ignore[arg-type]
+        raise _SYNTAX_ERROR("a prefix is not declared", 0, 0, 0)
     return root
 
 
