@@ -32,6 +32,7 @@ _OPTIONS = (
 #: Linux has it; mkdtemp is safe there.
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 _STATUS = "[GNUPG:] "
+_AGENT = "See whether gpg works otherwise (gpg --list-secret-keys), and try again."
 #: How its listings write a colon, and what else would confuse them.
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
@@ -155,6 +156,10 @@ class Keyring:
         status = self._gpg(["--import"], octets).status
         if not any(line.startswith("IMPORT_OK ") for line in status):
             raise Problem(f"{path} holds no OpenPGP key.")
+        counts = next((line.split() for line in status if line.startswith("IMPORT_RES ")), [])
+        read, *taken = counts[10:13]  # of the secret keys in it; gpg calls it OK for the public half alone
+        if read != "0" and taken == ["0", "0"]:
+            raise Problem(f"gpg does not take the secret key in {path}. {_AGENT}")
 
     def _learn(self) -> None:
         """Whose the keys are, and which of them are secret (gpg's doc/DETAILS)."""
@@ -184,7 +189,9 @@ class Keyring:
             capture_output=True,
             check=False,
         )
-        lines = (line.split() for line in _lines(done.stdout))
+        lines = [line.split() for line in _lines(done.stdout)]
+        if ["OK"] not in lines:
+            raise Problem(f"gpg-agent cannot be asked. {_AGENT}")
         return any(word[:2] == ["S", "KEYINFO"] and word[7:8] == ["P"] for word in lines)
 
     def _unlock(self) -> None:

@@ -286,7 +286,7 @@ async def test_openpgp(served, reader, export, key_files, tmp_path):
     keys = ("--key", key_files["laptop"])
     given = ("--openpgp-key", secret, "--openpgp-passphrase-file", tmp_path / "passphrase")
     done = await reader("read", ROMEO, *keys, *given, at=served)
-    assert done.code == 0
+    assert done.code == 0, done.out
     assert "romeo: Call me but love" in done.out
     assert "OpenPGP: signed by its sender for this conversation" in done.out
     without = await reader("read", ROMEO, *keys, at=served)

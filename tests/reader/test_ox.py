@@ -345,3 +345,16 @@ def test_without_gpg(monkeypatch):
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(Problem, match="need the program gpg"), Keyring([], lambda: b""):
         pass
+
+
+def test_without_the_agent(verona, monkeypatch, tmp_path):
+    """Where gpg cannot keep a secret key, as here for want of a short name for its socket, that is said: it is
+    not taken for a message of somebody else's."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / ("x" * 100)))
+    (tmp_path / ("x" * 100)).mkdir()
+    with (
+        pytest.raises(Problem, match="does not take the secret key"),
+        Keyring([verona.secret(R)], lambda: b""),
+    ):
+        pass
+    assert list((tmp_path / ("x" * 100)).iterdir()) == []
