@@ -1,4 +1,5 @@
-"""What ``search`` does, and ``list`` and ``read`` without a server: from a mirror to a display."""
+"""What ``search`` does, and ``list``, ``read`` and ``export`` without a server: from a mirror to a
+display, or into a file."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from archive_crypt.model import Micros
+from archive_crypt.reader.formats.transcript import Extras, Transcript
 from archive_crypt.reader.mirrordb import Kept, Mirror
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.protocol import Listed, Query
@@ -73,6 +75,17 @@ def read(
             display.missing(kept.head.missing)
         troubles += sum(entry.suspicious for entry in entries) + (kept.head.missing > 0)
     return troubles
+
+
+def transcripts(
+    mirror: Mirror, chosen: Sequence[Kept], inner: Callable[[Listed, Entry], Entry] | None = None
+) -> Iterator[Transcript]:
+    """These collections for files, each read when those before it were taken; `inner`: see `Book`."""
+    for kept, entries in _contents(mirror, chosen, None):
+        if inner is not None:
+            entries = [inner(kept.collection, entry) for entry in entries]
+        extras = Extras(kept.head.links, kept.head.form)
+        yield Transcript(kept.collection, tuple(entries), extras, kept.head.missing)
 
 
 def search(mirror: Mirror, wanted: Wanted, display: Found) -> tuple[int, int]:

@@ -115,6 +115,37 @@ async def test_where_to_search(served, romeo):
     last = await romeo("read", "--offline", "--last", 3, "--json")
     assert [line["with"] for line in last.lines] == [JULIET, JULIET, NURSE]
     assert len((await romeo("list", "--offline", "--limit", 1, "--json")).lines) == 1
+    early = await romeo("read", "--offline", "--end", "2026-11-21T10:30Z", "--json")
+    assert {line["with"] for line in early.lines} == {JULIET}
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "mbox", "html", "markdown"])
+@ensureDeferred
+async def test_export_without_a_server(served, romeo, tmp_path, format_):
+    """What the mirror has is written into the same files as what the server has."""
+    await served.record("But soft!", "It is the east")
+    await served.record("Good night", to=NURSE, at=MORNING + HOUR)
+    await romeo("sync", at=served)
+    online, offline = tmp_path / "online", tmp_path / "offline"
+    await romeo("export", "--format", format_, "--out", online, at=served)
+    done = await romeo("export", "--offline", "--format", format_, "--out", offline)
+    assert done.code == 0
+    assert "3 message(s) of 2 collection(s)" in done.out
+    assert "The mirror is of " in done.err
+    assert offline.read_bytes() == online.read_bytes()
+
+
+@ensureDeferred
+async def test_what_the_mirror_cannot_export(served, romeo, tmp_path):
+    """What is sealed on the server is not in the mirror; where nothing matches, nothing is written."""
+    await served.record("But soft!")
+    await romeo("sync", at=served)
+    given = ("--offline", "--format", "xep", "--out", tmp_path / "backup")
+    done = await romeo("export", *given, "--encrypted", keys=())
+    assert (done.code, "the mirror has what was opened" in done.err) == (1, True)
+    done = await romeo("export", *given, "--with", NURSE)
+    assert (done.code, "nothing was written" in done.err) == (0, True)
+    assert not (tmp_path / "backup").exists()
 
 
 @ensureDeferred

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from archive_crypt.reader import exporting, given, reading, usage
+from archive_crypt.reader import exporting, given, mirrors, offline, reading, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.commands import ending
 from archive_crypt.reader.failures import DONE, Problem
@@ -22,6 +22,7 @@ examples:
   archive-reader export romeo@example.org --format html --out letters.html
   archive-reader export romeo@example.org --format jsonl --out all.jsonl --key old.pem --key new.pem
   archive-reader export romeo@example.org --format xep --encrypted --out backup
+  archive-reader export romeo@example.org --format jsonl --offline --out mirror.jsonl
 
 xep is XEP-0136's own file format, one file a contact: --out names a new folder. The others are one
 file: jsonl (JSON Lines) loses nothing, mbox is for mail programs, markdown and html are to be read. What
@@ -36,6 +37,7 @@ def _arguments(command: argparse.ArgumentParser) -> None:
     usage.add_end(command)
     usage.add_keys(command, "open with this private key; may be given again")
     usage.add_openpgp(command)
+    usage.add_offline(command)
     command.add_argument("--format", choices=usage.FORMATS, required=True, help="of the file")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file; xep: a folder")
     command.add_argument(
@@ -46,7 +48,11 @@ def _arguments(command: argparse.ArgumentParser) -> None:
 def _begin(options: argparse.Namespace) -> Doing:
     if options.encrypted and (options.format != "xep" or options.key or options.openpgp_key):
         raise Problem("--encrypted goes with --format xep, and takes no key.")
+    if options.encrypted and options.offline:
+        raise Problem("--encrypted needs the server: the mirror has what was opened.")
     files.check_free(options.out)
+    if options.offline:
+        return _begin_offline(options)
     connection = given.connection(options)
     private = [] if options.encrypted else given.private_keys(options)
     query = Query(options.with_, options.start, options.end)
@@ -58,13 +64,41 @@ def _begin(options: argparse.Namespace) -> Doing:
                 archive = Archive(connection)
                 chosen = await reading.choose(archive, query)
                 if not chosen:
-                    note("No collection matches: nothing was written.")
-                    return DONE
+                    return _nothing()
                 book = Book(private, inner=inner(options.jid))
                 done = await _written(options, archive, chosen, book)
         return ending.exported(options, done)
 
     return export()
+
+
+def _begin_offline(options: argparse.Namespace) -> Doing:
+    account, private = given.account(options), given.private_keys(options)
+    query = Query(options.with_, options.start, options.end)
+    stack, inner = given.openpgp(options)
+
+    async def export() -> int:
+        with stack, mirrors.find(account.bare, private) as mirror, mirror.snapshot():
+            note(offline.told_age(mirror, account.bare))
+            chosen = offline.choose(mirror, query)
+            if not chosen:
+                return _nothing()
+            found = offline.transcripts(mirror, chosen, inner(options.jid))
+            with (
+                progress("exporting", len(chosen)) as tell,
+                files.new(options.out, options.format, options.jid) as writer,
+            ):
+                done = exporting.rewrite(
+                    found, writer, lambda summary: tell(summary.collections, len(chosen))
+                )
+        return ending.exported(options, done)
+
+    return export()
+
+
+def _nothing() -> int:
+    note("No collection matches: nothing was written.")
+    return DONE
 
 
 async def _written(

@@ -60,7 +60,7 @@ def _begin(options: argparse.Namespace) -> Doing:
 def _begin_offline(options: argparse.Namespace) -> Doing:
     account = given.account(options)
     private, display = given.private_keys(options), given.display(options)
-    query = Query(options.with_, options.start)
+    query = Query(options.with_, options.start, options.end)
     stack, inner = given.openpgp(options)
 
     async def read() -> int:
