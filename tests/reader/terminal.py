@@ -15,8 +15,10 @@ class AtTerminal:
     def __init__(self, *arguments, **variables):
         self.user, terminal = pty.openpty()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIVE_")}
+        # Whatever runs the tests may ignore Ctrl-C, as a shell has what it runs in the background do.
+        program = ["env", "--default-signal=INT", sys.executable, "-m", "archive_crypt.reader.cli"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "archive_crypt.reader.cli", *map(str, arguments)],
+            [*program, *map(str, arguments)],
             stdin=terminal,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
