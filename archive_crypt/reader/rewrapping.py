@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from lxml import etree
 
 from archive_crypt.core import xmlenc
-from archive_crypt.core.dialect import F
 from archive_crypt.core.xmlenc import ReadData, ReadKey
 from archive_crypt.crypto import envelope, opening
 from archive_crypt.crypto.envelope import RSA_1_5, RSA_OAEP
-from archive_crypt.crypto.opening import AUTHENTICATED, CannotOpen, PrivateKey
+from archive_crypt.crypto.opening import CannotOpen, PrivateKey
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.errors import BadRequest
 from archive_crypt.model import EncryptedKey
-from archive_crypt.reader.protocol import ChatPage, is_sealed, parse
+from archive_crypt.reader.datakeys import fitting
+from archive_crypt.reader.protocol import ChatPage, is_sealed
 
 
 class Why(enum.Enum):
@@ -81,10 +81,11 @@ class Evidence:
         keys = [key for key in _read_keys(page.keys) if self.is_ours(key)]
         for data in _sealed(page):
             self._named.update(data.key_names)
-            for key in keys:
-                if key.key_name in data.key_names or key.id in data.key_ids:
-                    self._claimed.add(_which(key))
-                    self._try(key, data)
+            named = [key for key in keys if key.key_name in data.key_names or key.id in data.key_ids]
+            self._claimed.update(map(_which, named))
+            # What tells an Id that leads nowhere (any more) is opened by any that fits: see DataKeys.
+            for key in named or (keys if data.key_ids else ()):
+                self._try(key, data)
 
     def is_ours(self, key: ReadKey) -> bool:
         """Whether it says that it is for our public key."""
@@ -111,7 +112,7 @@ class Evidence:
 
     def _try(self, key: ReadKey, data: ReadData) -> None:
         octets = None if _which(key) in self.proved else self.unwrap(key)
-        if octets is not None and key.key_name and _opens(data, octets):
+        if octets is not None and key.key_name and fitting(data, octets) is not None:
             self.proved[_which(key)] = DataKey(key.key_name, octets)
 
 
@@ -173,22 +174,6 @@ def wrap(data_keys: Iterable[DataKey], key: PublicKey) -> list[EncryptedKey]:
 
 def _which(key: ReadKey) -> Which:
     return key.cipher, key.key_name
-
-
-def _opens(data: ReadData, octets: bytes) -> bool:
-    try:
-        plaintext = opening.open_sealed(data.algorithm, octets, data.cipher)
-    except CannotOpen:
-        return False
-    return data.algorithm in AUTHENTICATED or _is_xml(plaintext)
-
-
-def _is_xml(plaintext: bytes) -> bool:
-    """What a wrong key makes of CBC looks right by its padding in one case of sixteen."""
-    try:
-        return len(parse(b"<x xmlns='%s'>%s</x>" % (F.namespace.encode(), plaintext))) > 0
-    except etree.XMLSyntaxError:
-        return False
 
 
 def _sealed(page: ChatPage) -> Iterator[ReadData]:

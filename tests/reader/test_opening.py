@@ -1,6 +1,7 @@
 """Pages are opened, and what cannot be opened or believed is said in its place: nothing is dropped."""
 
 import base64
+import contextlib
 import copy
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from archive_crypt.core.dialect import DIALECTS
 from archive_crypt.core.items import Bound
 from archive_crypt.crypto import envelope, opening
 from archive_crypt.crypto.keyring import KeyRing
+from archive_crypt.crypto.opening import CannotOpen
 from archive_crypt.model import EncryptedKey, SealedItem
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import ChatPage, Listed
@@ -187,6 +189,23 @@ def test_rsa_1_5_of_others_is_no_key_of_ours():
     shown = replace(with_parts(shown, [sealer.item("x", 0, shown.collection)]), keys=(sealer.element,))
     assert found(read(shown, LAPTOP)) == [["no-key"]]
     assert said(read(shown, PHONE)) == ["x"]
+
+
+def test_an_id_that_leads_nowhere_is_no_guess():
+    """What tells its EncryptedKey by an Id that is not there is not opened by a data key whose padding fits."""
+    sealer, other = Sealer(seal=envelope.AES128_CBC), bytes(16)
+    item = b"<to xmlns='urn:xmpp:archive' secs='0'><body>x</body></to>"
+    wrapped = xmlenc.read_key(sealer.element)
+    ours = opening.unwrap(LAPTOP, wrapped.algorithm, wrapped.cipher, (wrapped.digest, wrapped.mgf))
+    while True:
+        sealed = envelope.seal(envelope.AES128_CBC, memoryview(other), item)
+        with contextlib.suppress(CannotOpen):  # that is so in one case of sixteen
+            opening.open_sealed(envelope.AES128_CBC, ours, sealed)
+            break
+    told = xmlenc.write_data(SealedItem(0, "of-nothing", envelope.AES128_CBC, sealed), ["nowhere"])
+    shown = sealed_page("one")
+    shown = replace(with_parts(shown, [etree.fromstring(told)]), keys=(sealer.element,))
+    assert found(read(shown)) == [["no-key"]]
 
 
 def test_an_altered_item():

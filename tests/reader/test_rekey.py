@@ -102,6 +102,15 @@ def data(text="But soft", key=KEY, name=NAME, algorithm=AES256_GCM):
     return xmlenc.write_data(SealedItem(0, name, algorithm, sealed))
 
 
+def by_id(text, name=None, **how):
+    """An item that another client sealed, and that tells its EncryptedKey by its Id; and by this name."""
+    whole = data(text, **how)
+    names = f"<KeyName>{how.get('name', NAME)}</KeyName>"
+    assert whole.count(names) == 1
+    told = f"<RetrievalMethod URI='#k1' Type='{xmlenc.XMLENC}EncryptedKey'/>"
+    return whole.replace(names, told if name is None else f"<KeyName>{name}</KeyName>{told}")
+
+
 def key(octets=KEY, name=NAME, private=LAPTOP, recipient=None, algorithm=RSA_OAEP, cut=None, id_="k1"):
     """An EncryptedKey that another client wrapped."""
     public = private.public()
@@ -218,6 +227,34 @@ async def test_two_names_of_one_data_key(served, login, replaced, readable):
     outcome, _ = await replaced()
     assert (outcome.replaced, outcome.empty) == (1, True)
     assert await readable(PHONE) == ["one", "two"]
+
+
+@pytest.mark.parametrize(("algorithm", "size"), [(AES256_GCM, 32), (AES128_CBC, 16)])
+@pytest.mark.parametrize("name", [None, "of-nothing"])
+@ensureDeferred
+async def test_an_id_that_leads_nowhere(served, login, replaced, readable, name, algorithm, size):
+    """What tells its EncryptedKey by the Id alone is read with the new key as it was with the old one, on
+    whatever page it is."""
+    client, how = await login(served), {"key": KEY[:size], "algorithm": algorithm}
+    parts = [by_id(f"{number}", name, **how) for number in range(150)]
+    await upload(client, JULIET, data("named", **how), *parts, key(KEY[:size]))
+    before = await readable(LAPTOP)
+    assert before[:100] == ["named", *map(str, range(99))]
+    outcome, _ = await replaced()
+    assert (outcome.replaced, outcome.left, outcome.empty) == (1, (), True)
+    assert await readable(PHONE) == before
+
+
+@ensureDeferred
+async def test_an_id_that_is_anothers_then(served, login, replaced, readable):
+    """The Id of the old EncryptedKey may become that of one for other data: what told it is read all the same."""
+    client, other = await login(served), bytes(32)
+    await upload(client, JULIET, data("one"), by_id("two"), key())
+    await upload(client, JULIET, data("three", other, "usr-two"), key(other, "usr-two", private=PHONE))
+    assert (await readable(LAPTOP))[:2] == ["one", "two"]
+    outcome, _ = await replaced()
+    assert (outcome.replaced, outcome.empty) == (1, True)
+    assert await readable(PHONE) == ["one", "two", "three"]
 
 
 @ensureDeferred
