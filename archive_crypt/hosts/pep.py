@@ -89,6 +89,10 @@ class Pep:
                 return action(_Request(iq, element, account, own))
         raise StanzaError("feature-not-implemented")
 
+    def names(self, user: JID) -> tuple[str, ...]:
+        """The names of the user's nodes."""
+        return tuple(self._nodes(user))
+
     def payloads(self, user: JID, wanted: Callable[[str], bool]) -> dict[str, tuple[Element, ...]]:
         """The payloads in the user's nodes of `wanted` names, in the order of publication."""
         return {

@@ -97,7 +97,12 @@ class Services:
         return answer
 
     def _items(self, owner: JID, iq: Element, to: JID | None) -> Element:
-        return _query(iq, NS_DISCO_ITEMS)[0]
+        """Of the account: its nodes (XEP-0060 5.2), which nobody else is told."""
+        answer, query = _query(iq, NS_DISCO_ITEMS)
+        for name in () if to == self._domain else self._pep.names(bare(owner)):
+            item = query.addElement("item")
+            item["jid"], item["node"] = bare(owner).full(), name
+        return answer
 
     def _roster(self, owner: JID, iq: Element, to: JID | None) -> Element:
         if to == self._domain:

@@ -339,6 +339,23 @@ async def test_bounds(serve, connect):
 
 
 @ensureDeferred
+async def test_nodes_are_listed(server, connect):
+    """The account tells its user which nodes it has, and nobody else."""
+    juliet, romeo = await connect(server), await connect(server)
+    await juliet.login("juliet")
+    await romeo.login("romeo")
+    await publish(juliet, node="urn:example:one")
+    query = (
+        f"<iq type='get' id='1' to='{JULIET}'><query xmlns='http://jabber.org/protocol/disco#items'/></iq>"
+    )
+    juliet.say(query)
+    listed = [(item.get("jid"), item.get("node")) for item in (await juliet.next("iq"))[0]]
+    assert listed == [(JULIET, "urn:example:one")]
+    romeo.say(query)
+    assert (await romeo.next("iq")).get("type") == "error"
+
+
+@ensureDeferred
 async def test_discovery(server, connect):
     """The account, and not the server, says that it has nodes."""
     juliet = await connect(server)
