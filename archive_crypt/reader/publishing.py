@@ -1,5 +1,5 @@
 """The public keys that an account publishes in its own nodes (XEP-0189 over XEP-0163): read in every form it
-ever had, written in that of 0.14.
+ever had, and of XEP-0373; written in that of 0.14.
 
 What is published is encrypted for by the server; that it is there does not make a key the user's own:
 see `trust`. What requests can raise is in `archive_crypt.reader.errors`.
@@ -8,7 +8,7 @@ see `trust`. What requests can raise is in `archive_crypt.reader.errors`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from lxml import etree
 from slixmpp import ClientXMPP, Iq
 
 from archive_crypt.core import published, times
-from archive_crypt.core.published import NODES, REVOCATION_NODE
+from archive_crypt.core.published import NODES, OPENPGP_NODE, REVOCATION_NODE
 from archive_crypt.crypto import publickeys
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.errors import UnusableKey
@@ -39,6 +39,11 @@ NODE = NODES[0]
 
 _PUBKEY = "urn:xmpp:pubkey:2"
 _ITEM = "{http://jabber.org/protocol/pubsub}items/{http://jabber.org/protocol/pubsub}item"
+_NODES_OF = "http://jabber.org/protocol/disco#items"
+_LISTED = f"{{{_NODES_OF}}}item"
+_METADATA = "{urn:xmpp:openpgp:0}pubkey-metadata"
+#: Nodes of OpenPGP keys that are asked for: each costs a request.
+_MOST_OPENPGP = 100
 _CONFIGURATION = "http://jabber.org/protocol/pubsub#node_config"
 #: As XEP-0222 has public data; and for several keys, as a node of XEP-0163 has room for one only.
 _FIELDS = (
@@ -74,6 +79,11 @@ class Item:
         return publickeys.fingerprint(self.key.der)
 
     @property
+    def openpgp(self) -> bool:
+        """Whether it is one for OpenPGP (XEP-0373): a server encrypts for those if its operator says so."""
+        return self.node.startswith(f"{OPENPGP_NODE}:")
+
+    @property
     def usable(self) -> bool:
         """Whether a server encrypts for it now."""
         begun = self.begin is None or self.begin <= _micros(datetime.now(UTC))
@@ -102,14 +112,13 @@ class Publisher:
         """All that can be used as keys, in the order in which a server takes them.
 
         :raises NotOffered: the server has no nodes for its users.
+        :raises NotUnderstood: there are too many OpenPGP keys to look at.
         """
         revocations = await self._items(REVOCATION_NODE)
-        found = []
-        for node in NODES:
+        found: list[Item] = []
+        for node in (*NODES, *await self._openpgp_nodes()):
             for element in await self._items(node):
-                item = _read(self._client.boundjid.bare, node, element, revocations)
-                if item is not None:
-                    found.append(item)
+                found += _read(self._client.boundjid.bare, node, element, revocations)
         self._seen(found)
         return found
 
@@ -145,11 +154,11 @@ class Publisher:
         :raises NotOffered: the server has no nodes for its users.
         """
         items = [item for item in await self.fetch() if item.fingerprint == fingerprint]
-        for item in items:
+        for node, id_ in dict.fromkeys((item.node, item.id) for item in items):
             iq = self._client.make_iq_set()
-            iq["pubsub"]["retract"]["node"] = item.node
+            iq["pubsub"]["retract"]["node"] = node
             iq["pubsub"]["retract"]["notify"] = "true"  # so that everybody hears of it
-            iq["pubsub"]["retract"]["item"]["id"] = item.id
+            iq["pubsub"]["retract"]["item"]["id"] = id_
             await self._ask(iq)
         return items
 
@@ -192,6 +201,25 @@ class Publisher:
             return []
         return [] if answer is None else answer.findall(_ITEM)
 
+    async def _openpgp_nodes(self) -> tuple[str, ...]:
+        """Those of OpenPGP keys: which the account lists as such, and which are there all the same, as some
+        servers take whatever is there."""
+        lists = await self._items(OPENPGP_NODE)
+        prints = (one.get("v4-fingerprint") for list_ in lists for one in list_.iter(_METADATA))
+        nodes = dict.fromkeys(f"{OPENPGP_NODE}:{one}" for one in prints if one)
+        nodes |= dict.fromkeys(node for node in await self._nodes() if node.startswith(f"{OPENPGP_NODE}:"))
+        if len(nodes) > _MOST_OPENPGP:
+            raise NotUnderstood(f"{len(nodes)} OpenPGP keys are published: too many to look at. Remove them.")
+        return tuple(nodes)
+
+    async def _nodes(self) -> list[str]:
+        """All nodes, as far as the server tells."""
+        try:
+            answer = await self._ask(self._client.make_iq_get(_NODES_OF, self._client.boundjid.bare))
+        except (Refused, NotOffered):
+            return []
+        return [] if answer is None else [item.get("node", "") for item in answer.findall(_LISTED)]
+
     async def _ask(self, iq: Iq) -> etree._Element | None:
         try:
             return await exchange.ask(self._client, iq, _PATIENCE)
@@ -207,21 +235,16 @@ def _usable(items: Sequence[Item]) -> set[str]:
 
 def _read(
     owner: str, node: str, element: etree._Element, revocations: Sequence[etree._Element]
-) -> Item | None:
-    """What an item of a node publishes; None: no key that could be used."""
-    found = published.read(owner, {node: [element]}, openpgp=False)
-    if not found:
-        return None
-    one, left = (
-        found[0],
-        published.read(owner, {node: [element], REVOCATION_NODE: revocations}, openpgp=False),
-    )
-    value = one.key
-    try:
-        key = publickeys.from_numbers(value.modulus, value.exponent, value.name, minimum_bits=_FEWEST_BITS)
-    except UnusableKey:
-        return None
-    return Item(node, element.get("id", ""), key, one.begin, one.end, revoked=not left)
+) -> Iterator[Item]:
+    """What an item of a node publishes, as far as it can be used as a key."""
+    left = published.read(owner, {node: [element], REVOCATION_NODE: revocations}, openpgp=True)
+    for one in published.read(owner, {node: [element]}, openpgp=True):
+        value, bits = one.key, _FEWEST_BITS
+        try:
+            key = publickeys.from_numbers(value.modulus, value.exponent, value.name, minimum_bits=bits)
+        except UnusableKey:
+            continue
+        yield Item(node, element.get("id", ""), key, one.begin, one.end, revoked=one not in left)
 
 
 def _write(owner: str, key: PublicKey, name: str) -> ElementTree.Element:

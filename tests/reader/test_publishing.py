@@ -8,13 +8,16 @@ import pytest
 from pytest_twisted import ensureDeferred
 from slixmpp.xmlstream import ET
 from twisted.words.protocols.jabber.error import StanzaError
+from twisted.words.protocols.jabber.jid import JID
 
 from archive_crypt.core import xmlenc
-from archive_crypt.core.published import NODES, REVOCATION_NODE
+from archive_crypt.core.published import NODES, OPENPGP_NODE, REVOCATION_NODE
 from archive_crypt.hosts.pep import Pep
 from archive_crypt.hosts.wire import result
 from archive_crypt.reader.errors import CannotAsk, NotOffered, NotUnderstood
 from archive_crypt.reader.publishing import NODE, Publisher
+from tests.core import certificates
+from tests.core.certificates import JULIET_PRIMARY, JULIET_SUBKEY, MERCUTIO_PRIMARY, ROMEO_PRIMARY
 from tests.kit import LAPTOP, PHONE, key_info
 from tests.reader.conftest import DOMAIN, awaited
 
@@ -48,6 +51,17 @@ def pubkey(key, name="print", begin="2010-01-14T18:44:18Z", end="2110-01-14T18:4
 def revocation(key):
     der = base64.b64encode(key.public().der).decode()
     return f"<revocation xmlns='urn:xmpp:revoke:2'><key>{der}</key></revocation>"
+
+
+def openpgp(octets):
+    """As XEP-0373 4.1 has it."""
+    return f"<pubkey xmlns='urn:xmpp:openpgp:0'><data>{base64.b64encode(octets).decode()}</data></pubkey>"
+
+
+def announced(*fingerprints):
+    """As XEP-0373 4.2 has it."""
+    told = [f"<pubkey-metadata v4-fingerprint='{one}' date='2026-11-21T10:00:00Z'/>" for one in fingerprints]
+    return f"<public-keys-list xmlns='urn:xmpp:openpgp:0'>{''.join(told)}</public-keys-list>"
 
 
 async def all_of(iterator):
@@ -116,6 +130,49 @@ async def test_every_form_is_read(served, login):
         *(f"in {node}" for node in NODES[1:]),
     ]
     assert {item.fingerprint for item in found} == {ONE, TWO}
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+@ensureDeferred
+async def test_openpgp_keys(served, login, monkeypatch, is_listed):
+    """RSA keys of OpenPGP are read, which a server may encrypt for; whether their owner lists them, as where
+    nobody else may see what nodes there are, or not; and taken back."""
+    publisher = Publisher(client := await login(served))
+    await put(client, f"{OPENPGP_NODE}:{JULIET_PRIMARY}", openpgp(certificates.JULIET))
+    await put(client, f"{OPENPGP_NODE}:{ROMEO_PRIMARY}", openpgp(certificates.ROMEO))  # of a curve
+    if is_listed:
+        await put(client, OPENPGP_NODE, announced(JULIET_PRIMARY, ROMEO_PRIMARY, MERCUTIO_PRIMARY))
+        monkeypatch.setattr(Pep, "names", lambda self, user: ())
+    await awaited(publisher.publish(LAPTOP.public()))
+    first, second = await awaited(publisher.fetch())
+    assert (first.fingerprint, first.openpgp) == (ONE, False)
+    assert (second.node, second.key.name) == (f"{OPENPGP_NODE}:{JULIET_PRIMARY}", JULIET_SUBKEY)
+    assert (second.openpgp, second.usable) == (True, True)
+    assert len(await awaited(publisher.retract(second.fingerprint))) == 1
+    assert await fingerprints(publisher) == [ONE]
+
+
+@ensureDeferred
+async def test_too_many_openpgp_keys(served, login):
+    """Where more are listed than can be looked at, nothing is told of keys: one of them may be a stranger's."""
+    publisher = Publisher(client := await login(served))
+    await put(client, OPENPGP_NODE, announced(*(f"{number:040X}" for number in range(100))))
+    assert await fingerprints(publisher) == []
+    await put(client, OPENPGP_NODE, announced(*(f"{number:040X}" for number in range(101))))
+    with pytest.raises(NotUnderstood, match="101 OpenPGP keys"):
+        await awaited(publisher.fetch())
+
+
+@ensureDeferred
+async def test_several_keys_in_one_item(served, login):
+    """Where a server lets an item hold several keys, all of them are read, and the item is taken back once."""
+    publisher = Publisher(client := await login(served))
+    await put(client, NODES[1], key_info(LAPTOP, "one"))
+    node = served.server._pep._nodes(JID(ROMEO))[NODES[1]]
+    node.items["1"] += key_info(LAPTOP, "other") + key_info(PHONE, "two")
+    assert await fingerprints(publisher) == [ONE, ONE, TWO]
+    await awaited(publisher.retract(ONE))
+    assert await fingerprints(publisher) == []
 
 
 @pytest.mark.parametrize(
