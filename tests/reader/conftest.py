@@ -80,7 +80,7 @@ class Served:
         self.writer = Writer(self.storage, reactor)
         self.archiver = Archiver(Works(self.storage, self.writer, KeyRing(), reactor, settings))
         announced = offered(settings) if features is None else features
-        nodes = published.watched(openpgp=False)
+        nodes = published.watched(openpgp=settings.openpgp_keys)
         default = stream_features(settings.automatic in REQUIRED)
         plug = ArchivePlug(self.archiver, partial(handler, self.archiver), announced, default, nodes)
         self.server = EmbeddedServer(reactor, DOMAIN, USERS, tls=tls, archive=plug)

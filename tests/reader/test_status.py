@@ -5,15 +5,17 @@ from pytest_twisted import ensureDeferred
 from twisted.words.protocols.jabber.error import StanzaError
 
 from archive_crypt.core.dialect import F, T, V
-from archive_crypt.core.published import NODES, REVOCATION_NODE
+from archive_crypt.core.published import NODES, OPENPGP_NODE, REVOCATION_NODE
 from archive_crypt.crypto import opening
 from archive_crypt.hosts.pep import Pep
 from archive_crypt.model import Automatic
 from archive_crypt.reader import trust
 from archive_crypt.reader.publishing import Publisher
+from tests.core import certificates
+from tests.core.certificates import JULIET_PRIMARY, JULIET_SUBKEY
 from tests.kit import LAPTOP, MORNING, PHONE, key_info
 from tests.reader.conftest import DOMAIN, awaited
-from tests.reader.test_publishing import pubkey, put, revocation
+from tests.reader.test_publishing import openpgp, pubkey, put, revocation
 
 ROMEO, JULIET = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}"
 
@@ -143,6 +145,31 @@ async def test_enable_beside_a_strangers_key(served, reader, talk, intruded, key
     await talk("O Romeo")  # and so it is: what is warned of is true
     (kept,) = served.kept
     assert {key.recipient for key in kept.keys} == {LAPTOP.fingerprint, STRANGER.fingerprint}
+
+
+@ensureDeferred
+async def test_a_strangers_openpgp_key(serve, reader, login, key_files):
+    """Where a server encrypts for OpenPGP keys, too, a stranger's is told by enable, status and keys list; it
+    can be retired."""
+    client = await login(served := serve(openpgp_keys=True))
+    await put(client, f"{OPENPGP_NODE}:{JULIET_PRIMARY}", openpgp(certificates.JULIET))
+    enable = ("enable", ROMEO, "--key", key_files["laptop"])
+    done = await reader(*enable, at=served)
+    assert (done.code, done.out) == (4, "")
+    (stranger,) = (await reader("status", ROMEO, "--json", at=served)).lines[0]["unconfirmed"]
+    assert f"confirmed to be yours: {stranger} (OpenPGP {JULIET_SUBKEY}). " in done.err
+    assert f"archive-reader keys retire {ROMEO} {stranger}. " in done.err
+    done = await reader("status", ROMEO, at=served)
+    assert done.code == 4
+    assert f"! {stranger} (OpenPGP {JULIET_SUBKEY}), NOT confirmed" in done.out
+    listed = await reader("keys", "list", ROMEO, "--json", at=served)
+    assert [line["fingerprint"] for line in listed.lines if line["suspicious"]] == [stranger]
+    done = await reader(*enable, "--yes", at=served)
+    assert f"  ! {stranger} (OpenPGP {JULIET_SUBKEY})  published" in done.out
+    await served.record("But soft")  # and so it is: what is warned of is true
+    assert {key.recipient for key in served.kept[0].keys} == {LAPTOP.fingerprint, JULIET_SUBKEY}
+    assert (await reader("keys", "retire", ROMEO, stranger, at=served)).code == 0
+    assert (await reader(*enable, at=served)).code == 0
 
 
 @ensureDeferred

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from archive_crypt.crypto.publickeys import PublicKey
@@ -11,6 +11,7 @@ from archive_crypt.reader import failures, given, strangers, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import FeatureNotImplemented, NotAcceptable
 from archive_crypt.reader.failures import DONE, Problem, Suspicious
+from archive_crypt.reader.publishing import Item
 from archive_crypt.reader.show import Lines, Terminal
 from archive_crypt.reader.usage import Command, Doing
 
@@ -24,8 +25,8 @@ A key may be given by either of its files; the public one needs no passphrase. W
 your folder are taken that are confirmed to be yours; those that are given have to be, too: see
 archive-reader keys. Only public halves are sent. What is archived can be read with each one of the keys.
 
-The server encrypts for published keys, too. If one of them is not confirmed to be yours, nothing is changed,
-and the exit code is 4.
+The server encrypts for published keys, too; for RSA keys of OpenPGP if its operator says so, which nobody
+else knows. If one of them is not confirmed to be yours, nothing is changed, and the exit code is 4.
 """
 
 _ADVICE = "Give a key it can use: archive-reader keygen makes one, --key FILE names it."
@@ -58,7 +59,7 @@ def _begin(options: argparse.Namespace) -> Doing:
         async with connection:
             archive = Archive(connection)
             keys = [key for _, key in public]
-            unconfirmed = await strangers.published(given.publisher(connection)) if keys else []
+            unconfirmed = await strangers.published(given.publisher(connection)) if keys else {}
             if unconfirmed and not options.yes:
                 raise _unconfirmed(options.jid, unconfirmed)
             try:
@@ -71,13 +72,14 @@ def _begin(options: argparse.Namespace) -> Doing:
     return enable()
 
 
-def _unconfirmed(owner: str, fingerprints: Sequence[str]) -> Suspicious:
-    named = " ".join(fingerprints)
+def _unconfirmed(owner: str, found: Mapping[str, Item]) -> Suspicious:
+    named = " ".join(found)
+    told = ", ".join(strangers.told(item) for item in found.values())
     return Suspicious(
         "Nothing was changed: the server would encrypt for published keys, too, and these were never "
-        f"confirmed to be yours: {named}. If they are: archive-reader keys confirm {named}. If not, somebody "
+        f"confirmed to be yours: {told}. If they are: archive-reader keys confirm {named}. If not, somebody "
         "was in your account: change its password, then archive-reader keys retire "
-        f"{owner} {fingerprints[0]}. Or give --yes."
+        f"{owner} {next(iter(found))}. Or give --yes."
     )
 
 
@@ -85,13 +87,15 @@ def _tell(
     display: Terminal | Lines,
     owner: str,
     keys: Sequence[tuple[Path, PublicKey]],
-    unconfirmed: Sequence[str],
+    unconfirmed: Mapping[str, Item],
     lasts: bool,
 ) -> None:
     how = "encrypted for these keys:" if keys else "IN CLEAR: whoever has the server can read them."
     lines = [f"From each client's next login on, the messages of {owner} are archived, {how}"]
     lines += [f"    {key.name}  {path}" for path, key in keys]
-    lines += [f"  ! {one}  published, NOT confirmed to be yours" for one in unconfirmed]
+    lines += [
+        f"  ! {strangers.told(one)}  published, NOT confirmed to be yours" for one in unconfirmed.values()
+    ]
     lines += ["Only their private halves open them. Keep copies in a safe place."] if keys else []
     if not lasts:
         lines = [
@@ -99,7 +103,7 @@ def _tell(
             "To last it would take scope global, which older servers do not have.",
         ]
     named = [{"fingerprint": key.name, "file": str(path)} for path, key in keys]
-    display.tell(*lines, encrypted=bool(keys), lasts=lasts, keys=named, unconfirmed=unconfirmed)
+    display.tell(*lines, encrypted=bool(keys), lasts=lasts, keys=named, unconfirmed=list(unconfirmed))
 
 
 COMMAND = Command("enable", "have your messages archived, encrypted", _HELP, _arguments, _begin)

@@ -31,7 +31,8 @@ examples:
 
 With a JID also what the account publishes, and in how many collections of its archive there are
 EncryptedKeys for each key. A key that is published and not confirmed is marked "!", and the exit
-code is 4: the server encrypts for it, and you never said that it is yours.
+code is 4: the server encrypts for it, and you never said that it is yours. (For RSA keys of OpenPGP it
+does so if its operator says so.)
 """
 
 _CONFIRM_HELP = """\
@@ -59,7 +60,7 @@ examples:
 The key is published no more, and confirmed no more. Its file stays: what was encrypted for it opens
 with nothing else, until archive-reader rekey has put another in its place. The names by which it was
 published are kept for that. If it was given to archive-reader enable, enable again without it. The next
-archive-reader sync shuts it out of the local mirror.
+archive-reader sync shuts it out of the local mirror. Of OpenPGP the whole certificate goes.
 """
 
 

@@ -10,6 +10,7 @@ from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import FeatureNotImplemented, NotOffered, ServiceUnavailable
 from archive_crypt.reader.failures import DONE, SUSPICIOUS
 from archive_crypt.reader.protocol import Listed
+from archive_crypt.reader.publishing import Item
 from archive_crypt.reader.show import stamp
 from archive_crypt.reader.usage import Command, Doing
 from archive_crypt.reader.xep_0136.preferences import Preferences
@@ -20,6 +21,7 @@ examples:
 
 "archiving" tells what holds for a client that logs in now and says nothing of it. "published" is a key that
 the server encrypts for, and that you never said is yours; the exit code is 4 then. See archive-reader keys.
+Of OpenPGP keys nobody but the server's operator knows whether it encrypts for them.
 """
 
 _WITHOUT = (NotOffered, FeatureNotImplemented, ServiceUnavailable)
@@ -37,7 +39,7 @@ def _begin(options: argparse.Namespace) -> Doing:
             unconfirmed = await strangers.published(given.publisher(connection))
         told = (
             *_lines(offered, wishes, last, count),
-            *(("published", _stranger(one)) for one in unconfirmed),
+            *(("published", _stranger(item)) for item in unconfirmed.values()),
         )
         lines = (f"{of:12} {what}" for of, what in told)
         given.display(options).tell(
@@ -46,7 +48,7 @@ def _begin(options: argparse.Namespace) -> Doing:
             preferences=None if wishes is None else preferring.facts(wishes),
             collections=count,
             last=None if last is None else {"with": last.with_, "start": last.told},
-            unconfirmed=unconfirmed,
+            unconfirmed=list(unconfirmed),
         )
         return SUSPICIOUS if unconfirmed else DONE
 
@@ -76,8 +78,9 @@ def _lines(
     yield "collections", number + latest
 
 
-def _stranger(fingerprint: str) -> str:
-    return f"! {fingerprint}, NOT confirmed to be yours: what is encrypted is so for it, too"
+def _stranger(item: Item) -> str:
+    is_so = "may be so" if item.openpgp else "is so"
+    return f"! {strangers.told(item)}, NOT confirmed to be yours: what is encrypted {is_so} for it, too"
 
 
 COMMAND = Command(
