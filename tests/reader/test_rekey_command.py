@@ -208,6 +208,36 @@ async def test_where_no_key_can_be_published(serve, reader, given, monkeypatch):
     assert wrapped_for(served, OLD) == [0]
 
 
+@pytest.mark.parametrize("refused", ["<publish ", "<pubsub "])
+@ensureDeferred
+async def test_not_retired_where_the_new_key_is_not_published(
+    serve, reader, login, given, monkeypatch, refused
+):
+    """Where the server refuses the new key, or to tell what is published, the old one stays published and
+    confirmed: else what comes then would be archived for nobody."""
+    client = await login(served := serve())
+    await awaited(Publisher(client).publish(LAPTOP.public()))
+    await served.record("But soft")
+
+    answer = Pep.answer
+
+    def refuse(self, asker, iq, account):
+        if refused in iq.toXml():
+            raise StanzaError("not-allowed")
+        return answer(self, asker, iq, account)
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Pep, "answer", refuse)
+        done = await reader("rekey", ROMEO, *given, "--retire", "--json", at=served)
+    assert (done.code, done.lines[0]["empty"], done.lines[0]["retired"]) == (4, True, False)
+    assert "The old key is not retired: the new one is not published in its place" in done.err
+    assert await published(client) == [OLD]
+    assert set(trust.load(trust.default_path())) == {OLD, NEW}
+    assert wrapped_for(served, NEW) == [1]
+    assert (await reader("rekey", ROMEO, *given, "--retire", at=served)).code == 0
+    assert await published(client) == [NEW]
+
+
 @ensureDeferred
 async def test_a_server_that_goes_away(serve, reader, given, environment):
     """Where the connection ends, it is said how to go on."""

@@ -33,8 +33,9 @@ it goes on when it is begun again. What has to stay is named, with the reason; t
 EncryptedKeys call the old key by its fingerprint, or as it was published. All such names that this computer
 ever saw are looked for, and told in the end; --old-name adds one that only another device saw.
 
---retire ends the use of the old key when nothing is left for it. Keep its file all the same for as
-long as there are backups. If it was given to archive-reader enable, enable again with the new one.
+--retire ends the use of the old key when nothing is left for it; if that is published, the new one has to be,
+too. Keep its file all the same for as long as there are backups. If it was given to archive-reader enable,
+enable again with the new one.
 """
 
 
@@ -73,13 +74,13 @@ def _begin(options: argparse.Namespace) -> Doing:
             items = await _publish(publisher, new)
             holder = _holder(old, options.old_name)
             outcome = await _replace(archive, holder, _holder(new))
-            retired = options.retire and outcome.empty and await _retire(publisher, old)
+            retired = options.retire and outcome.empty and await _retire(publisher, old, new)
             if retired:  # what came until that very moment
                 holder = _holder(old, options.old_name)
                 outcome = _both(outcome, await _replace(archive, holder, _holder(new)))
             enabled = await _is_enabled(archive)
         _tell(display, outcome, retired, enabled, items, holder)
-        return DONE if outcome.empty else SUSPICIOUS
+        return DONE if outcome.empty and retired == options.retire else SUSPICIOUS
 
     return rekey()
 
@@ -94,14 +95,22 @@ def _check_new(new: PrivateKey, path: Path) -> None:
         raise Problem(f"{path} is not confirmed to be yours: archive-reader keys confirm {path}")
 
 
-async def _publish(publisher: Publisher, new: PrivateKey) -> list[Item]:
-    """What is published then."""
+async def _publish(publisher: Publisher, new: PrivateKey) -> list[Item] | None:
+    """What is published then; None: that is not told."""
     try:
         await publisher.publish(new.public())
-        return await publisher.fetch()
     except (NotOffered, Refused) as error:
         note(f"The new key could not be published: {error}. Give it to archive-reader enable.")
+    return await _published(publisher)
+
+
+async def _published(publisher: Publisher) -> list[Item] | None:
+    try:
+        return await publisher.fetch()
+    except NotOffered:
         return []
+    except Refused:
+        return None
 
 
 def _holder(key: PrivateKey, more: Sequence[str] = ()) -> Holder:
@@ -121,7 +130,13 @@ async def _replace(archive: Archive, old: Holder, new: Holder) -> Outcome:
         raise
 
 
-async def _retire(publisher: Publisher, old: PrivateKey) -> bool:
+async def _retire(publisher: Publisher, old: PrivateKey, new: PrivateKey) -> bool:
+    """Whether the old key was retired: not if it is published, and the new one is not in its place."""
+    items = await _published(publisher)
+    usable = None if items is None else {item.fingerprint for item in items if item.usable}
+    if usable is None or (old.fingerprint in usable and new.fingerprint not in usable):
+        note("The old key is not retired: the new one is not published in its place, to be encrypted for.")
+        return False
     with suppress(NotOffered):
         await publisher.retract(old.fingerprint)
     trust.withdraw(trust.default_path(), [old.fingerprint])
@@ -145,13 +160,13 @@ def _tell(
     outcome: Outcome,
     retired: bool,
     enabled: bool,
-    items: list[Item],
+    items: list[Item] | None,
     old: Holder,
 ) -> None:
     for left in outcome.left:
         _tell_left(display, left)
     fingerprint = old.private.fingerprint
-    published = not retired and any(item.usable and item.fingerprint == fingerprint for item in items)
+    published = not retired and any(item.usable and item.fingerprint == fingerprint for item in items or ())
     lines = [f"{outcome.replaced} collection(s) have the new key in place of the old one."]
     if outcome.empty:
         lines += ["The archive has nothing for the old key any more."]
