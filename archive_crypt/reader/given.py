@@ -18,7 +18,7 @@ from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.openpgp import Keyring
 from archive_crypt.reader.protocol import Listed
-from archive_crypt.reader.publishing import Publisher
+from archive_crypt.reader.publishing import Item, Publisher
 from archive_crypt.reader.show import Lines, Terminal, note
 
 T = TypeVar("T")
@@ -50,11 +50,17 @@ def publisher(connection: Connection) -> Publisher:
     """The nodes of the user who is logged in. By which names keys are published there is kept in the trust
     file: fetching them raises Problem where that cannot be.
     """
-    path = trust.default_path()
-    return Publisher(
-        connection.client,
-        lambda items: trust.remember(path, [(item.fingerprint, item.key.name) for item in items]),
-    )
+
+    told = set[tuple[str, str]]()
+
+    def seen(items: Sequence[Item]) -> None:
+        called = [(item.fingerprint, item.key.name) for item in items]
+        for one in trust.remember(trust.default_path(), called):
+            if one not in told:
+                told.add(one)
+                note("{} has too many names; to be looked for by this one takes --old-name: {}".format(*one))
+
+    return Publisher(connection.client, seen)
 
 
 def display(options: argparse.Namespace, owner: str | None = None) -> Terminal | Lines:

@@ -22,6 +22,8 @@ from archive_crypt.reader.failures import Problem
 
 _VERSION = 1
 _DIGEST = 32  # octets of SHA-256
+#: Of one key: all of them go into one request, and each has up to 512 octets, or five times that as XML.
+_MOST_NAMES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +55,28 @@ def names(path: Path) -> Mapping[str, tuple[str, ...]]:
     return _load(path).names
 
 
-def remember(path: Path, called: Iterable[tuple[str, str]]) -> None:
-    """Keep that these keys, by their fingerprints, were published by these names.
+def remember(path: Path, called: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Keep that these keys, by their fingerprints, were published by these names. Those that are not kept, as
+    the key has too many: whoever was in the account once could add more each time.
 
     :raises Problem: one is no fingerprint, or the file cannot be read or written.
     """
     wanted = [(checked(one), name) for one, name in called if one != name]
     known = names(path)
     if all(name in known.get(one, ()) for one, name in wanted):  # as a rule: nothing is written, nor locked
-        return
+        return []
     with files.locked(path):
         content = _load(path)
-        more = dict(content.names)
+        more, left_out = dict(content.names), []
         for one, name in wanted:
-            more[one] = tuple(dict.fromkeys((*more.get(one, ()), name)))
-        _write(path, replace(content, names=more))
+            kept = more.get(one, ())
+            if name not in kept and len(kept) < _MOST_NAMES:
+                more[one] = (*kept, name)
+            elif name not in kept:
+                left_out.append((one, name))
+        if more != content.names:
+            _write(path, replace(content, names=more))
+    return left_out
 
 
 def _load(path: Path) -> _Content:

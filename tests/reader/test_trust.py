@@ -60,6 +60,14 @@ def test_names_are_kept(path):
     assert trust.load(path) == {}
 
 
+def test_so_many_names_are_kept(path):
+    """Of one key the first 32 names are kept, and what is not is told; other keys are not touched by that."""
+    called = [(ONE, f"name {number}") for number in range(33)]
+    assert trust.remember(path, [*called, (TWO, "his")]) == called[32:]
+    assert trust.remember(path, called) == called[32:]
+    assert trust.names(path) == {ONE: tuple(name for _, name in called[:32]), TWO: ("his",)}
+
+
 def test_what_is_known_is_not_written(path):
     """Where there is no new name, no file is made or touched."""
     trust.remember(path, [(ONE, ONE)])
