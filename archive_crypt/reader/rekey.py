@@ -75,7 +75,7 @@ class Rekey:
         self._new = new
         self._public = new.private.public()
         if self._public.name in old.names:
-            raise CannotAsk("The old key is called as the new one is: make another new key.")
+            raise CannotAsk("The old key cannot be looked for by the name of the new one: leave that out.")
         self._progress = progress
         self._replaced = 0
         self._left: list[Left] = []

@@ -184,7 +184,7 @@ async def test_by_the_new_keys_name(served, login, replaced):
     """Where the old key may be called as the new one is, nothing is begun: what is deleted by that name would
     be what was just added."""
     await upload(await login(served), JULIET, data(), key(recipient=NEW))
-    with pytest.raises(CannotAsk, match="make another"):
+    with pytest.raises(CannotAsk, match="leave that out"):
         await replaced(names=(OLD, NEW))
     assert wrapped_for(served, NEW) == [1]
 

@@ -3,8 +3,10 @@
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.words.protocols.jabber.error import StanzaError
+from twisted.words.protocols.jabber.jid import JID
 
 from archive_crypt.core.published import NODES
+from archive_crypt.crypto import opening
 from archive_crypt.hosts.pep import Pep
 from archive_crypt.reader import cli, trust
 from archive_crypt.reader.publishing import Publisher
@@ -47,6 +49,7 @@ async def test_from_old_to_new(served, reader, login, talk, given):
         "retired": True,
         "published": False,
         "names": [OLD],
+        "left_out": [],
     }
     assert await published(client) == [NEW]
     assert list(trust.load(trust.default_path())) == [NEW]
@@ -89,6 +92,7 @@ async def test_what_is_left_is_told(served, reader, login, given):
         "retired": False,
         "published": True,
         "names": [OLD],
+        "left_out": [],
     }
     assert await published(client) == [OLD, NEW]
     shown = await reader("rekey", ROMEO, *given, at=served)
@@ -153,16 +157,57 @@ async def test_a_name_that_is_told(served, reader, login, given):
     assert wrapped_for(served, "my-own") == [0]
 
 
+@pytest.mark.parametrize("whose", ["new", "confirmed", "in the folder"])
 @ensureDeferred
-async def test_by_the_new_keys_name(served, reader, login, given):
-    """Whoever publishes the old key by the new one's name cannot have the new one's EncryptedKeys deleted."""
-    await put_item(await login(served), NODES[1], key_info(LAPTOP, NEW))
-    await served.record("But soft")
+async def test_by_another_keys_name(served, reader, login, given, whose):
+    """Whoever publishes the old key by the fingerprint of another cannot have the other's EncryptedKeys deleted,
+    nor keep the old one's from being replaced; that he did it is told."""
+    other = PHONE if whose == "new" else opening.generate(2048)
+    if whose == "confirmed":
+        trust.confirm(trust.default_path(), [other.fingerprint])
+    if whose == "in the folder":
+        put("other.pem", other)
+    client = await login(served)
+    await put_item(client, NODES[1], key_info(LAPTOP, other.fingerprint))
+    assert (await reader("status", ROMEO, at=served)).code == 0
+    await awaited(Publisher(client).retract(OLD))  # he is gone, and the name is kept
+    await served.record("But soft", keys=(LAPTOP, other))
+    done = await reader("rekey", ROMEO, *given, "--json", at=served)
+    (told,) = done.lines
+    assert (done.code, told["replaced"], told["names"]) == (0, 1, [OLD])
+    assert told["left_out"] == [other.fingerprint]
+    assert [wrapped_for(served, one) for one in (OLD, NEW, other.fingerprint)] == [[0], [1], [1]]
     done = await reader("rekey", ROMEO, *given, at=served)
+    assert f"  ! {other.fingerprint}  not by this one: it is another key's" in done.out
+
+
+@ensureDeferred
+async def test_a_name_of_the_new_key_that_is_told(served, reader, given):
+    """Who tells the new key's name as one of the old key's is told to leave it out, and nothing is done."""
+    await served.record("But soft")
+    done = await reader("rekey", ROMEO, *given, "--old-name", NEW, at=served)
     assert (done.code, done.out) == (1, "")
-    assert "The old key is called as the new one is: make another new key." in done.err
+    assert "cannot be looked for by the name of the new one: leave that out." in done.err
     assert "to go on" not in done.err
     assert wrapped_for(served, OLD) == [1]
+
+
+@ensureDeferred
+async def test_very_many_names(serve, reader, login, given):
+    """Whoever publishes the old key by very many long names does not end rekeying; what is not kept of
+    them is told."""
+    client = await login(served := serve())
+    await put_item(client, NODES[1], key_info(LAPTOP, "my-own"))
+    node = served.server._pep._nodes(JID(ROMEO))[NODES[1]]
+    for number in range(20, 70):
+        named = key_info(LAPTOP, "my-own").replace("my-own", "&amp;" * 500 + str(number))
+        node.items[str(number)] = named
+    await served.record("But soft")
+    done = await reader("rekey", ROMEO, *given, "--json", at=served)
+    assert (done.code, done.lines[0]["replaced"]) == (0, 1)
+    assert len(done.lines[0]["names"]) == 1 + 32
+    assert done.err.count(f"{OLD} has too many names") == 51 - 32
+    assert f"takes --old-name: {'&' * 500}69" in done.err
 
 
 # What else may be.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.errors import UnusableKey
-from archive_crypt.reader import given, trust, usage
+from archive_crypt.reader import given, inventory, trust, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import CannotAsk, NotOffered, Refused, RequestFailed
 from archive_crypt.reader.failures import DONE, SUSPICIOUS, Problem
@@ -31,7 +31,8 @@ new one, fetched and opened with it, and only then deleted for the old one. Stop
 it goes on when it is begun again. What has to stay is named, with the reason; the exit code is 4 then.
 
 EncryptedKeys call the old key by its fingerprint, or as it was published. All such names that this computer
-ever saw are looked for, and told in the end; --old-name adds one that only another device saw.
+ever saw are looked for, and told in the end; --old-name adds one that only another device saw. A name that is
+another key's fingerprint is left out, and told: somebody published the old key by it.
 
 --retire ends the use of the old key when nothing is left for it; if that is published, the new one has to be,
 too. Keep its file all the same for as long as there are backups. If it was given to archive-reader enable,
@@ -72,14 +73,16 @@ def _begin(options: argparse.Namespace) -> Doing:
         async with connection:
             publisher, archive = given.publisher(connection), Archive(connection)
             items = await _publish(publisher, new)
-            holder = _holder(old, options.old_name)
-            outcome = await _replace(archive, holder, _holder(new))
+            holder = _holder(old, new, options.old_name)
+            outcome = await _replace(archive, holder, _holder(new, old))
             retired = options.retire and outcome.empty and await _retire(publisher, old, new)
             if retired:  # what came until that very moment
-                holder = _holder(old, options.old_name)
-                outcome = _both(outcome, await _replace(archive, holder, _holder(new)))
+                holder = _holder(old, new, options.old_name)
+                outcome = _both(outcome, await _replace(archive, holder, _holder(new, old)))
             enabled = await _is_enabled(archive)
-        _tell(display, outcome, retired, enabled, items, holder)
+        _, others = _called(old, new)
+        left_out = [one for one in others if one not in holder.names]
+        _tell(display, outcome, retired, enabled, items, holder, left_out)
         return DONE if outcome.empty and retired == options.retire else SUSPICIOUS
 
     return rekey()
@@ -113,10 +116,20 @@ async def _published(publisher: Publisher) -> list[Item] | None:
         return None
 
 
-def _holder(key: PrivateKey, more: Sequence[str] = ()) -> Holder:
+def _holder(key: PrivateKey, other: PrivateKey, more: Sequence[str] = ()) -> Holder:
     """Under all names that are known by now: those that were fetched are in the trust file, and `more`."""
-    seen = trust.names(trust.default_path()).get(key.fingerprint, ())
+    seen, _ = _called(key, other)
     return Holder(key, tuple(dict.fromkeys((key.fingerprint, *seen, *more))))
+
+
+def _called(key: PrivateKey, other: PrivateKey) -> tuple[list[str], list[str]]:
+    """By which names a key was seen published: its own; and those that are fingerprints of others. The latter
+    somebody did who was in the account: what is deleted by such a name would be another key's."""
+    path = trust.default_path()
+    names = trust.names(path)
+    others = {*names, *trust.load(path), *inventory.own_files()[0], other.fingerprint} - {key.fingerprint}
+    seen = names.get(key.fingerprint, ())
+    return [name for name in seen if name not in others], [name for name in seen if name in others]
 
 
 async def _replace(archive: Archive, old: Holder, new: Holder) -> Outcome:
@@ -162,6 +175,7 @@ def _tell(
     enabled: bool,
     items: list[Item] | None,
     old: Holder,
+    left_out: list[str],
 ) -> None:
     for left in outcome.left:
         _tell_left(display, left)
@@ -176,6 +190,7 @@ def _tell(
         lines += ["New messages keep coming for the old key: retire it, and give the same command again."]
     lines += ["The old key was looked for by these names; if it was ever published by another: --old-name"]
     lines += [f"    {clean(name)}" for name in old.names]
+    lines += [f"  ! {one}  not by this one: it is another key's fingerprint" for one in left_out]
     if published:
         lines += ["The old key is still published, so that what comes will be encrypted for it: --retire"]
     if enabled:
@@ -188,6 +203,7 @@ def _tell(
         retired=retired,
         published=published,
         names=list(old.names),
+        left_out=left_out,
     )
 
 
