@@ -2,9 +2,11 @@
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.words.protocols.jabber.error import StanzaError
 
 from archive_crypt.core.published import NODES, REVOCATION_NODE
 from archive_crypt.crypto import opening
+from archive_crypt.hosts.pep import Pep
 from archive_crypt.reader import cli, files, keys, trust
 from archive_crypt.reader.publishing import Publisher
 from tests.kit import LAPTOP, PHONE, key_info
@@ -146,6 +148,26 @@ async def test_retire(served, reader, login):
     last = await reader("keys", "retire", ROMEO, put_file("key.pem", PHONE), at=served)
     assert last.out == f"no more published and confirmed  {TWO}\n"
     assert "No key is published any more" in last.err
+
+
+@pytest.mark.parametrize("condition", ["service-unavailable", "forbidden"])
+@ensureDeferred
+async def test_retire_where_nothing_can_be_retracted(serve, reader, monkeypatch, condition):
+    """A key is confirmed no more also where users have no nodes, or the server refuses; and that is told."""
+
+    def answer(self, asker, iq, account):
+        raise StanzaError(condition)
+
+    monkeypatch.setattr(Pep, "answer", answer)
+    trust.confirm(trust.default_path(), [ONE, TWO])
+    done = await reader("keys", "retire", ROMEO, ONE, at=serve())
+    assert confirmed() == [TWO]
+    if condition == "forbidden":
+        assert done.code == 3
+        assert "The key is confirmed no more, but may still be published" in done.err
+    else:
+        assert (done.code, done.out) == (0, f"no more confirmed  {ONE}\n")
+        assert "has no place where users publish keys" in done.err
 
 
 # print and restore

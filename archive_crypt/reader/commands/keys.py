@@ -10,7 +10,7 @@ from archive_crypt.core import times
 from archive_crypt.reader import given, inventory, trust, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.commands import papers
-from archive_crypt.reader.errors import NotOffered, Refused
+from archive_crypt.reader.errors import NotOffered, Refused, RequestFailed
 from archive_crypt.reader.failures import DONE, SUSPICIOUS
 from archive_crypt.reader.inventory import Known
 from archive_crypt.reader.publishing import Item, Publisher
@@ -192,9 +192,9 @@ def _begin_retire(options: argparse.Namespace) -> Doing:
     async def retire() -> int:
         async with connection:
             publisher = given.publisher(connection)
-            gone = await publisher.retract(fingerprint)
-            left = [item for item in await publisher.fetch() if item.usable]
-        withdrawn = trust.withdraw(trust.default_path(), [fingerprint])
+            # First of all: what is to be trusted does not depend on what the server lets be done.
+            withdrawn = trust.withdraw(trust.default_path(), [fingerprint])
+            gone, left = await _retract(publisher, fingerprint)
         if gone and not left:
             note("No key is published any more: give one to archive-reader enable, or publish another.")
         what = [*(["published"] if gone else []), *(["confirmed"] if withdrawn else [])]
@@ -205,6 +205,19 @@ def _begin_retire(options: argparse.Namespace) -> Doing:
         return DONE
 
     return retire()
+
+
+async def _retract(publisher: Publisher, fingerprint: str) -> tuple[Sequence[Item], Sequence[Item]]:
+    """What is published no more, and what still is, that any server encrypts for."""
+    try:
+        gone = await publisher.retract(fingerprint)
+        return gone, [item for item in await publisher.fetch() if item.usable and not item.openpgp]
+    except NotOffered as error:
+        note(str(error))
+        return (), ()
+    except RequestFailed:
+        note("The key is confirmed no more, but may still be published: give the same command again.")
+        raise
 
 
 _COMMANDS = (
