@@ -230,3 +230,21 @@ async def test_where_nobody_publishes_keys(serve, reader, key_files, monkeypatch
     served = serve()
     assert (await reader("enable", ROMEO, "--key", key_files["laptop"], at=served)).code == 0
     assert (await status(reader, served))["unconfirmed"] == []
+
+
+@pytest.mark.parametrize("condition", ["internal-server-error", "forbidden"])
+@ensureDeferred
+async def test_where_published_keys_are_not_told(serve, reader, key_files, monkeypatch, condition):
+    """Where the server refuses to say which keys are published, status tells the rest, and that; nothing is
+    enabled."""
+
+    def answer(self, asker, iq, account):
+        raise StanzaError(condition)
+
+    monkeypatch.setattr(Pep, "answer", answer)
+    served = serve()
+    told = await status(reader, served)
+    assert (told["unconfirmed"], told["collections"]) == (None, 0)
+    assert "published    not told" in (await reader("status", ROMEO, at=served)).out
+    assert (await reader("enable", ROMEO, "--key", key_files["laptop"], at=served)).code == 3
+    assert not (await status(reader, served))["preferences"]["auto"]["save"]

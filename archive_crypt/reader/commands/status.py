@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from archive_crypt.reader import given, preferring, strangers, usage
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.errors import FeatureNotImplemented, NotOffered, ServiceUnavailable
+from archive_crypt.reader.errors import FeatureNotImplemented, NotOffered, Refused, ServiceUnavailable
 from archive_crypt.reader.failures import DONE, SUSPICIOUS
 from archive_crypt.reader.protocol import Listed
-from archive_crypt.reader.publishing import Item
+from archive_crypt.reader.publishing import Item, Publisher
 from archive_crypt.reader.show import stamp
 from archive_crypt.reader.usage import Command, Doing
 from archive_crypt.reader.xep_0136.preferences import Preferences
@@ -36,11 +36,8 @@ def _begin(options: argparse.Namespace) -> Doing:
             offered = await archive.plain.announced()
             wishes = await _preferences(archive)
             last, count = await archive.plain.newest()
-            unconfirmed = await strangers.published(given.publisher(connection))
-        told = (
-            *_lines(offered, wishes, last, count),
-            *(("published", _stranger(item)) for item in unconfirmed.values()),
-        )
+            unconfirmed = await _unconfirmed(given.publisher(connection))
+        told = (*_lines(offered, wishes, last, count), *_strangers(unconfirmed))
         lines = (f"{of:12} {what}" for of, what in told)
         given.display(options).tell(
             *lines,
@@ -48,7 +45,7 @@ def _begin(options: argparse.Namespace) -> Doing:
             preferences=None if wishes is None else preferring.facts(wishes),
             collections=count,
             last=None if last is None else {"with": last.with_, "start": last.told},
-            unconfirmed=list(unconfirmed),
+            unconfirmed=None if unconfirmed is None else list(unconfirmed),
         )
         return SUSPICIOUS if unconfirmed else DONE
 
@@ -59,6 +56,13 @@ async def _preferences(archive: Archive) -> Preferences | None:
     try:
         return await archive.preferences()
     except _WITHOUT:
+        return None
+
+
+async def _unconfirmed(publisher: Publisher) -> Mapping[str, Item] | None:
+    try:
+        return await strangers.published(publisher)
+    except Refused:  # the rest is worth telling all the same
         return None
 
 
@@ -78,9 +82,13 @@ def _lines(
     yield "collections", number + latest
 
 
-def _stranger(item: Item) -> str:
-    is_so = "may be so" if item.openpgp else "is so"
-    return f"! {strangers.told(item)}, NOT confirmed to be yours: what is encrypted {is_so} for it, too"
+def _strangers(unconfirmed: Mapping[str, Item] | None) -> Iterator[tuple[str, str]]:
+    if unconfirmed is None:
+        yield "published", "not told: the server refuses to say which keys are"
+    for item in (unconfirmed or {}).values():
+        is_so = "may be so" if item.openpgp else "is so"
+        which = f"! {strangers.told(item)}, NOT confirmed to be yours"
+        yield "published", f"{which}: what is encrypted {is_so} for it, too"
 
 
 COMMAND = Command(
