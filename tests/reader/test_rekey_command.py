@@ -284,6 +284,26 @@ async def test_not_retired_where_the_new_key_is_not_published(
 
 
 @ensureDeferred
+async def test_not_retired_where_that_is_refused(serve, reader, login, given, monkeypatch):
+    """Where the server does not let the old key be retracted, what was done is told all the same."""
+    client = await login(served := serve())
+    await awaited(Publisher(client).publish(LAPTOP.public()))
+    await served.record("But soft")
+    answer = Pep.answer
+
+    def refuse(self, asker, iq, account):
+        if "<retract " in iq.toXml():
+            raise StanzaError("not-allowed")
+        return answer(self, asker, iq, account)
+
+    monkeypatch.setattr(Pep, "answer", refuse)
+    done = await reader("rekey", ROMEO, *given, "--retire", "--json", at=served)
+    assert (done.code, done.lines[0]["replaced"], done.lines[0]["retired"]) == (4, 1, False)
+    assert "The old key is not retired: " in done.err
+    assert set(trust.load(trust.default_path())) == {OLD, NEW}
+
+
+@ensureDeferred
 async def test_a_server_that_goes_away(serve, reader, given, environment):
     """Where the connection ends, it is said how to go on."""
     served = serve()

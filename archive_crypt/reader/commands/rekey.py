@@ -150,8 +150,12 @@ async def _retire(publisher: Publisher, old: PrivateKey, new: PrivateKey) -> boo
     if usable is None or (old.fingerprint in usable and new.fingerprint not in usable):
         note("The old key is not retired: the new one is not published in its place, to be encrypted for.")
         return False
-    with suppress(NotOffered):
-        await publisher.retract(old.fingerprint)
+    try:
+        with suppress(NotOffered):
+            await publisher.retract(old.fingerprint)
+    except Refused as error:
+        note(f"The old key is not retired: {error}.")
+        return False
     trust.withdraw(trust.default_path(), [old.fingerprint])
     return True
 
