@@ -209,7 +209,9 @@ class Publisher:
         nodes = dict.fromkeys(f"{OPENPGP_NODE}:{one}" for one in prints if one)
         nodes |= dict.fromkeys(node for node in await self._nodes() if node.startswith(f"{OPENPGP_NODE}:"))
         if len(nodes) > _MOST_OPENPGP:
-            raise NotUnderstood(f"{len(nodes)} OpenPGP keys are published: too many to look at. Remove them.")
+            raise NotUnderstood(
+                f"{len(nodes)} OpenPGP keys are published: too many. Remove them with another client."
+            )
         return tuple(nodes)
 
     async def _nodes(self) -> list[str]:
