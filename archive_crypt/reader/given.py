@@ -50,15 +50,16 @@ def publisher(connection: Connection) -> Publisher:
     """The nodes of the user who is logged in. By which names keys are published there is kept in the trust
     file: fetching them raises Problem where that cannot be.
     """
-
     told = set[tuple[str, str]]()
 
     def seen(items: Sequence[Item]) -> None:
         called = [(item.fingerprint, item.key.name) for item in items]
-        for one in trust.remember(trust.default_path(), called):
-            if one not in told:
-                told.add(one)
-                note("{} has too many names; to be looked for by this one takes --old-name: {}".format(*one))
+        for fingerprint, name in trust.remember(trust.default_path(), called):
+            if (fingerprint, name) not in told:
+                note(
+                    f"{fingerprint} has too many names; to be looked for by this one takes --old-name: {name}"
+                )
+            told.add((fingerprint, name))
 
     return Publisher(connection.client, seen)
 

@@ -8,7 +8,7 @@ see `trust`. What requests can raise is in `archive_crypt.reader.errors`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -135,11 +135,11 @@ class Publisher:
         same = [item for item in before if item.fingerprint == name]
         if any(item.revoked for item in same):
             raise CannotAsk("This key is revoked: make another, archive-reader keygen.")
-        if name in _usable(same):
+        if name in usable(same):
             return False
         await self._publish(name, _write(self._client.boundjid.bare, key, name))
-        after = _usable(await self.fetch())
-        lost = _usable(before) - after
+        after = usable(await self.fetch())
+        lost = usable(before) - after
         if name not in after:
             raise NotUnderstood("The server took the key, but does not publish it.")
         if lost:
@@ -231,8 +231,9 @@ class Publisher:
             ) from None
 
 
-def _usable(items: Sequence[Item]) -> set[str]:
-    return {item.fingerprint for item in items if item.usable}
+def usable(items: Iterable[Item]) -> set[str]:
+    """The fingerprints of the keys that any server encrypts for now: those of OpenPGP are not among them."""
+    return {item.fingerprint for item in items if item.usable and not item.openpgp}
 
 
 def _read(

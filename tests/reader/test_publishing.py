@@ -153,6 +153,17 @@ async def test_openpgp_keys(served, login, monkeypatch, is_listed):
 
 
 @ensureDeferred
+async def test_published_for_openpgp_only(served, login):
+    """A key that only an OpenPGP certificate holds is not published yet for all servers."""
+    publisher = Publisher(client := await login(served))
+    await put(client, f"{OPENPGP_NODE}:{JULIET_PRIMARY}", openpgp(certificates.JULIET))
+    (item,) = await awaited(publisher.fetch())
+    assert await awaited(publisher.publish(item.key))
+    assert not await awaited(publisher.publish(item.key))
+    assert [one.node for one in await awaited(publisher.fetch())] == [NODE, item.node]
+
+
+@ensureDeferred
 async def test_too_many_openpgp_keys(served, login):
     """Where more are listed than can be looked at, nothing is told of keys: one of them may be a stranger's."""
     publisher = Publisher(client := await login(served))

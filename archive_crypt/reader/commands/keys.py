@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from archive_crypt.core import times
-from archive_crypt.reader import given, inventory, trust, usage
+from archive_crypt.reader import given, inventory, publishing, trust, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.commands import papers
 from archive_crypt.reader.errors import NotOffered, Refused, RequestFailed
@@ -207,11 +207,11 @@ def _begin_retire(options: argparse.Namespace) -> Doing:
     return retire()
 
 
-async def _retract(publisher: Publisher, fingerprint: str) -> tuple[Sequence[Item], Sequence[Item]]:
-    """What is published no more, and what still is, that any server encrypts for."""
+async def _retract(publisher: Publisher, fingerprint: str) -> tuple[Sequence[Item], Collection[str]]:
+    """What is published no more, and the fingerprints of what still is, that any server encrypts for."""
     try:
         gone = await publisher.retract(fingerprint)
-        return gone, [item for item in await publisher.fetch() if item.usable and not item.openpgp]
+        return gone, publishing.usable(await publisher.fetch())
     except NotOffered as error:
         note(str(error))
         return (), ()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.errors import UnusableKey
-from archive_crypt.reader import given, inventory, trust, usage
+from archive_crypt.reader import given, inventory, publishing, trust, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import CannotAsk, NotOffered, Refused, RequestFailed
 from archive_crypt.reader.failures import DONE, SUSPICIOUS, Problem
@@ -34,7 +34,7 @@ EncryptedKeys call the old key by its fingerprint, or as it was published. All s
 ever saw are looked for, and told in the end; --old-name adds one that only another device saw. A name that is
 another key's fingerprint is left out, and told: somebody published the old key by it.
 
---retire ends the use of the old key when nothing is left for it; if that is published, the new one has to be,
+--retire ends the use of the old key when nothing is left for it; if it is published, the new one has to be,
 too. Keep its file all the same for as long as there are backups. If it was given to archive-reader enable,
 enable again with the new one.
 """
@@ -146,8 +146,8 @@ async def _replace(archive: Archive, old: Holder, new: Holder) -> Outcome:
 async def _retire(publisher: Publisher, old: PrivateKey, new: PrivateKey) -> bool:
     """Whether the old key was retired: not if it is published, and the new one is not in its place."""
     items = await _published(publisher)
-    usable = None if items is None else {item.fingerprint for item in items if item.usable}
-    if usable is None or (old.fingerprint in usable and new.fingerprint not in usable):
+    there = None if items is None else publishing.usable(items)
+    if there is None or (old.fingerprint in there and new.fingerprint not in there):
         note("The old key is not retired: the new one is not published in its place, to be encrypted for.")
         return False
     try:
