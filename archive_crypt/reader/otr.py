@@ -1,17 +1,14 @@
 """Off the record: what a client offers, answers and does about the logging of a conversation (XEP-0136 4).
 
-Decisions only, no stanza but those that set the server's preferences; how the two talk is `ssn`'s.
+Decisions only, no stanza; how the two talk is `ssn`'s.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import replace
-from xml.sax.saxutils import quoteattr
 
-from archive_crypt.core.dialect import Dialect
-from archive_crypt.model import Modes, Otr, SaveMode
+from archive_crypt.model import Otr, SaveMode
 
 
 class Logging(enum.Enum):
@@ -118,32 +115,12 @@ def offer_anew(otr: Otr, agreed: Logging, *, switchable: bool) -> tuple[Logging,
     return None if fits(otr, agreed) else offer(otr, switchable=switchable)
 
 
-def consequences(
-    dialect: Dialect, peer: str, thread: str | None, agreed: Logging, modes: Modes
-) -> tuple[str, ...]:
-    """What to ask the server then, in this order, each as an iq of type set.
+def saving(agreed: Logging, save: SaveMode, *, threads: bool) -> SaveMode | None:
+    """How much the server is to save of the conversation then; None: as much as it does, which is `save`.
 
-    `peer`: the contact's full JID; `modes`: those in effect for him. Off the record: what is being
-    recorded of the conversation, the request among it, is removed, and no more is saved. Only the newest
-    dialect has settings for a thread; in the others that of the contact is changed, and whoever
-    changed it sets it back when the session ends.
+    `threads`: it has settings for them. Where that of the contact would have to be changed, for all that is
+    said with him, this is done to forbid only: no agreement of one thread has more saved of the others.
     """
-    found = []
-    save = modes.save
     if agreed is _NOT:
-        found.append(f"<remove xmlns='{dialect.namespace}' with={quoteattr(peer)} open='true'/>")
-        save = SaveMode.FALSE
-    elif save is SaveMode.FALSE:
-        save = SaveMode.BODY
-    if save is not modes.save:
-        rule = _rule(dialect, peer, thread, replace(modes, save=save))
-        found.append(f"<pref xmlns='{dialect.namespace}'>{rule}</pref>")
-    return tuple(found)
-
-
-def _rule(dialect: Dialect, peer: str, thread: str | None, modes: Modes) -> str:
-    save = modes.save.value
-    if dialect.scoped and thread:
-        return f"<session thread={quoteattr(thread)} save='{save}'/>"
-    expire = "" if modes.expire is None else f" expire='{modes.expire}'"  # else it would be lost
-    return f"<item jid={quoteattr(peer.partition('/')[0])} save='{save}' otr='{modes.otr.value}'{expire}/>"
+        return None if save is SaveMode.FALSE else SaveMode.FALSE
+    return SaveMode.BODY if save is SaveMode.FALSE and threads else None

@@ -3,18 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lxml import etree
 
-from archive_crypt.core import stanzas
-from archive_crypt.core.dialect import DIALECTS, F, T, V
-from archive_crypt.model import Modes, Otr, SaveMode
+from archive_crypt.model import Otr, SaveMode
 from archive_crypt.reader import otr
 from archive_crypt.reader.otr import Logging, Outcome
-from tests.kit import House
 from tests.reader.kit import law
 
 MAY, NOT = Logging.MAY, Logging.MUSTNOT
-PEER, THREAD = "juliet@capulet.lit/balcony", "ffd7076498744578d10edabfe7f4a866"
 
 #: As the XEP prints it: FAIL is None.
 RESPONDER = """
@@ -153,68 +148,19 @@ def test_only_what_was_offered(mode, offered, switchable):
 # What is asked of the server then
 
 
-def modes(save, preference=Otr.CONCEDE):
-    return Modes(save, preference)
-
-
 @pytest.mark.clause("0136-otr-notes-01", "0136-otr-notes-03")
-def test_a_thread_off_the_record():
-    """Off the record, the newest dialect has the thread not saved, whatever the contact's setting says."""
-    *_, rule = otr.consequences(F, PEER, THREAD, NOT, modes(SaveMode.BODY))
-    assert rule == f"<pref xmlns='urn:xmpp:archive'><session thread=\"{THREAD}\" save='false'/></pref>"
-    (rule,) = otr.consequences(F, PEER, THREAD, MAY, modes(SaveMode.FALSE))
-    assert "save='body'" in rule
-    assert otr.consequences(F, PEER, THREAD, MAY, modes(SaveMode.MESSAGE)) == ()
+@pytest.mark.parametrize("threads", [True, False])
+@pytest.mark.parametrize("save", [mode for mode in SaveMode if mode is not SaveMode.FALSE])
+def test_what_is_off_the_record(save, threads):
+    """Off the record nothing more is saved, whatever was before."""
+    assert otr.saving(NOT, save, threads=threads) is SaveMode.FALSE
+    assert otr.saving(NOT, SaveMode.FALSE, threads=threads) is None
+    assert otr.saving(MAY, save, threads=threads) is None
 
 
-@pytest.mark.clause("0136-otr-notes-01")
-@pytest.mark.parametrize("dialect", [V, T])
-def test_a_contact_off_the_record(dialect):
-    """The older dialects know no threads: there it is the contact's setting."""
-    *_, rule = otr.consequences(dialect, PEER, THREAD, NOT, modes(SaveMode.BODY, Otr.PREFER))
-    item = "<item jid=\"juliet@capulet.lit\" save='false' otr='prefer'/>"
-    assert rule == f"<pref xmlns='{dialect.namespace}'>{item}</pref>"
-
-
-@pytest.mark.parametrize("dialect", [V, T])
-def test_what_was_saved_of_a_contact_expires_as_before(dialect):
-    """Where the contact's setting is changed, what was saved of him is removed no sooner and no later."""
-    *_, rule = otr.consequences(dialect, PEER, THREAD, NOT, Modes(SaveMode.BODY, Otr.PREFER, 604800))
-    assert etree.fromstring(rule)[0].get("expire") == "604800"
-
-
-@pytest.mark.clause("0136-otr-notes-02")
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.namespace)
-def test_the_request_is_removed(dialect):
-    """Off the record, first of all what the server is recording of the conversation is removed; else not."""
-    first, *_ = otr.consequences(dialect, PEER, THREAD, NOT, modes(SaveMode.BODY))
-    assert first == f"<remove xmlns='{dialect.namespace}' with=\"{PEER}\" open='true'/>"
-    assert not any(
-        "remove" in asked for asked in otr.consequences(F, PEER, THREAD, MAY, modes(SaveMode.FALSE))
-    )
-
-
-@pytest.mark.clause("0136-otr-notes-01", "0136-otr-notes-02")
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.namespace)
-def test_the_archive_obeys(dialect):
-    """A real archive does what is asked: nothing of the conversation stays, nothing more is recorded, in
-    neither direction."""
-    romeo = House().stream("romeo@montague.lit/orchard")
-    romeo.ask(f"<iq type='set' id='a'><auto xmlns='{F.namespace}' save='true'/></iq>")
-
-    def talk():
-        said = f"<body>x</body><thread>{THREAD}</thread></message>"
-        romeo.says(f"<message to='{PEER}' type='chat'>{said}")
-        romeo.hears(f"<message from='{PEER}' type='chat'>{said}")
-
-    def kept():
-        answer = romeo.ask(f"<iq type='get' id='l'><list xmlns='{F.namespace}'/></iq>")
-        return len(answer[0].findall("{*}chat"))
-
-    talk()
-    assert kept() == 1
-    for asked in otr.consequences(dialect, PEER, THREAD, NOT, modes(SaveMode.BODY)):
-        stanzas.parse("set", etree.fromstring(asked))
-        assert romeo.ask(f"<iq type='set' id='x'>{asked}</iq>").get("type") == "result"
-    talk()
-    assert kept() == 0
+@pytest.mark.clause("0136-otr-notes-03")
+def test_what_is_on_the_record():
+    """On the record more is saved of the thread, where the user saves nothing of the contact; but not of all
+    that is said with him."""
+    assert otr.saving(MAY, SaveMode.FALSE, threads=True) is SaveMode.BODY
+    assert otr.saving(MAY, SaveMode.FALSE, threads=False) is None

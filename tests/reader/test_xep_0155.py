@@ -458,23 +458,35 @@ async def test_older_dialects(serve, pair, dialect, before):
 
 @ensureDeferred
 async def test_older_dialects_with_both(serve, pair):
-    """There a contact's setting is set back when all is over, also if one thread was on the record and
-    another off it; but what the user has changed meanwhile, stays."""
+    """There a contact's setting is set back when nothing with him is private any more, also while another
+    thread is on the record; but what the user has changed meanwhile, stays."""
     parts = [T.feature(part) for part in ("auto", "manage", "manual", "pref")]
     romeo, juliet = await pair(Otr.CONCEDE, Otr.FORBID, at=serve(features=parts))
-    await romeo.prefers(Otr.CONCEDE, SaveMode.FALSE)
+    assert await romeo.offers(juliet) is Outcome.MAY
+    await juliet.prefers(Otr.PREFER)
     for items in ((), (ContactModes(BARE, Modes(SaveMode.MESSAGE, Otr.APPROVE)),)):
-        await juliet.prefers(Otr.FORBID)
-        assert await romeo.offers(juliet) is Outcome.MAY
-        await juliet.prefers(Otr.PREFER)
         assert await romeo.offers(juliet, "second") is Outcome.MUSTNOT
+        assert (await awaited(romeo.archive.wanted_modes(BARE))).save is SaveMode.FALSE
         for item in items:
             romeo.sent.clear()
             await awaited(romeo.archive.set_item(item.jid, item.modes.save, item.modes.otr))
             await romeo.until(lambda: any('save="false"' in sent for sent in romeo.sent))
         await awaited(romeo.plugin.end(juliet.jid, "second"))
-        await awaited(romeo.plugin.end(juliet.jid, THREAD))
         assert (await awaited(romeo.archive.get_preferences())).items == items
+    assert await romeo.logs(juliet) is MAY
+
+
+@ensureDeferred
+@pytest.mark.parametrize("dialect", [V, T])
+async def test_older_dialects_on_the_record(serve, pair, dialect):
+    """There no offer of a contact, to log one thread, has more archived of what else is said with him."""
+    parts = [dialect.feature(part) for part in ("auto", "manage", "manual", "pref")]
+    romeo, juliet = await pair(Otr.FORBID, Otr.CONCEDE, at=serve(features=parts))
+    await awaited(juliet.archive.set_item(romeo.jid, SaveMode.FALSE))
+    assert await romeo.offers(juliet) is Outcome.MAY
+    await juliet.hears("otr_agreed", Outcome.MAY)
+    (item,) = (await awaited(juliet.archive.get_preferences())).items
+    assert item.modes.save is SaveMode.FALSE
 
 
 @ensureDeferred

@@ -5,23 +5,15 @@ stays so (XEP-0136 4.2).
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-from xml.etree import ElementTree
 
-from lxml import etree
-from slixmpp.xmlstream import ElementBase
-
-from archive_crypt.core.dialect import Dialect, F
 from archive_crypt.model import ContactModes, Modes, SaveMode
 from archive_crypt.reader import otr
-from archive_crypt.reader.errors import NotFound, NotOffered, ServiceUnavailable
+from archive_crypt.reader.errors import FeatureNotImplemented, NotFound, NotOffered, ServiceUnavailable
 from archive_crypt.reader.otr import Logging
-from archive_crypt.reader.xep_0136 import XEP_0136, preferences, stanza
+from archive_crypt.reader.protocol import Query
+from archive_crypt.reader.xep_0136 import XEP_0136, preferences
 from archive_crypt.reader.xep_0136.preferences import Preferences, SessionModes
-from archive_crypt.reader.xep_0136.stanza import in_dialect
 from archive_crypt.reader.xep_0155.talks import Talk, Talks
-
-_ROOTS: dict[str, type[ElementBase]] = {"remove": stanza.Remove, "pref": stanza.Preferences}
 
 
 class Upkeep:
@@ -36,9 +28,9 @@ class Upkeep:
         self.warned: bool | None = None
         self._off_accepted: bool | None = None
         self._one_at_a_time = asyncio.Lock()
-        #: Contacts whose item was changed, where there are no rules for threads: to what it is to be set
-        #: back (None: there was none), and how much is saved by ours.
-        self._changed: dict[str, tuple[ContactModes | None, Modes, SaveMode]] = {}
+        #: Contacts whose item was changed so that nothing is saved, where there are no rules for threads: to
+        #: what it is to be set back; None: there was none.
+        self._changed: dict[str, tuple[ContactModes | None, Modes]] = {}
 
     def forget_stream(self) -> None:
         """There is another stream: what it does about automatic archiving is not known."""
@@ -80,10 +72,13 @@ class Upkeep:
 
     async def _have(self, talk: Talk, agreed: Logging) -> Modes:
         modes = await self._archive.wanted_modes(str(talk.jid), talk.thread)
-        if agreed is Logging.MAY and any(other.is_private for other in self._sharing_item(talk)):
-            return modes  # the contact's item is theirs
-        for text in otr.consequences(F, str(talk.jid), talk.thread, agreed, modes):
-            await self._ask(talk, _name(text), agreed, modes)
+        if agreed is Logging.MUSTNOT:
+            await self._remove_recorded(talk)
+        save = otr.saving(agreed, modes.save, threads=True)
+        if save is not None and not await self._set_thread(talk, save):
+            save = otr.saving(agreed, modes.save, threads=False)
+            if save is not None:
+                await self._set_contact(talk, save, modes)
         now = preferences.modes(await self._now(), str(talk.jid), talk.thread)
         if agreed is Logging.MUSTNOT and now.save is not SaveMode.FALSE and not await self._is_absent():
             raise NotOffered(
@@ -91,6 +86,15 @@ class Upkeep:
                 "preference of yours."
             )
         return now
+
+    async def _remove_recorded(self, talk: Talk) -> None:
+        try:
+            await self._archive.remove_matching(Query(str(talk.jid)), recording=True)
+        except NotFound:
+            pass  # nothing was being recorded
+        except (NotOffered, ServiceUnavailable):
+            if not await self._is_absent():
+                raise
 
     async def undo(self, talk: Talk) -> None:
         """What was set for a conversation is set back."""
@@ -105,14 +109,14 @@ class Upkeep:
             talk.ruled, talk.before = False, None
 
     async def restore(self) -> None:
-        """The items of contacts with whom nothing is in force any more are as they were; but not if
+        """The items of contacts with whom nothing is private any more are as they were; but not if
         the user has changed them since."""
         async with self._one_at_a_time:
-            for bare, (before, modes, saved) in list(self._changed.items()):
-                if any(talk.agreed or talk.chosen for talk in self._talks.of(bare)):
+            for bare, (before, modes) in list(self._changed.items()):
+                if any(talk.is_private for talk in self._talks.of(bare)):
                     continue
                 item = _own_item(await self._archive.wishes(), bare)
-                if item is not None and item.modes.save is saved:
+                if item is not None and item.modes.save is SaveMode.FALSE:
                     await self._set_back(bare, before, modes)
                 del self._changed[bare]
 
@@ -129,33 +133,29 @@ class Upkeep:
         rule = _rule(await self._archive.wishes(), talk)
         return None if rule is None else rule.timeout
 
-    async def _ask(self, talk: Talk, name: str, agreed: Logging, modes: Modes) -> None:
-        """One of the consequences, in the server's dialect."""
-        build = partial(_element, name=name, talk=talk, agreed=agreed, modes=modes)
-        wishes = await self._archive.wishes()
+    async def _set_thread(self, talk: Talk, save: SaveMode) -> bool:
+        """Whether the server has rules for threads, so that there is one for this now."""
+        before = talk.before if talk.ruled else _rule(await self._archive.wishes(), talk)
         try:
-            if name == "pref":
-                self._note(talk, agreed, modes, wishes, await self._archive.prefer(build))
-            else:
-                await self._archive.ask("set", ("manage",), build)
-        except NotFound:
-            pass  # nothing was being recorded
+            await self._archive.set_session(talk.thread, save)
+        except (NotOffered, ServiceUnavailable, FeatureNotImplemented):
+            return False
+        talk.ruled, talk.before = True, before
+        return True
+
+    async def _set_contact(self, talk: Talk, save: SaveMode, modes: Modes) -> None:
+        """It is known then what is to be set back one day."""
+        bare = talk.jid.bare
+        item = _own_item(await self._archive.wishes(), bare)
+        try:
+            await self._archive.set_item(bare, save, modes.otr, modes.expire)
         except (NotOffered, ServiceUnavailable):
             if not await self._is_absent():
                 raise
-
-    def _note(self, talk: Talk, agreed: Logging, modes: Modes, wishes: Preferences, dialect: Dialect) -> None:
-        """What is to be set back one day."""
-        if dialect.scoped:
-            talk.before = talk.before if talk.ruled else _rule(wishes, talk)
-            talk.ruled = True
             return
-        bare, saved = talk.jid.bare, SaveMode.FALSE if agreed is Logging.MUSTNOT else SaveMode.BODY
-        item = _own_item(wishes, bare)
-        before, was, ours = self._changed.get(bare, (item, modes, None))
-        if item is not None and item.modes.save is not ours:  # the user changed it
-            before, was = item, modes
-        self._changed[bare] = (before, was, saved)
+        changed_since = item is not None and item.modes.save is not SaveMode.FALSE
+        if changed_since or bare not in self._changed:
+            self._changed[bare] = item, modes
 
     async def _set_back(self, bare: str, before: ContactModes | None, modes: Modes) -> None:
         if before is None:
@@ -175,21 +175,6 @@ class Upkeep:
     async def _is_absent(self) -> bool:
         """Whether the server announces nothing that archives by itself."""
         return not any("auto" in parts for parts in (await self._archive.announced()).values())
-
-    def _sharing_item(self, talk: Talk) -> list[Talk]:
-        bare = talk.jid.bare
-        return [other for other in self._talks.of(bare) if other is not talk] if bare in self._changed else []
-
-
-def _element(dialect: Dialect, *, name: str, talk: Talk, agreed: Logging, modes: Modes) -> ElementBase:
-    """That of the consequences which has this name."""
-    texts = otr.consequences(dialect, str(talk.jid), talk.thread, agreed, modes)
-    text = next(text for text in texts if _name(text) == name)
-    return in_dialect(_ROOTS[name], dialect)(xml=ElementTree.fromstring(text))  # noqa: S314 - it is our own
-
-
-def _name(text: str) -> str:
-    return etree.QName(etree.fromstring(text)).localname
 
 
 def _rule(wishes: Preferences, talk: Talk) -> SessionModes | None:
