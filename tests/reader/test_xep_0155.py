@@ -8,6 +8,7 @@ from pytest_twisted import ensureDeferred
 from twisted.words.protocols.jabber.error import StanzaError
 
 from archive_crypt.core.dialect import F, T, V
+from archive_crypt.core.items import ReadItem
 from archive_crypt.model import SECOND, Automatic, ContactModes, Modes, Otr, SaveMode
 from archive_crypt.reader import ssn, xep_0155
 from archive_crypt.reader.errors import CannotAsk, NotWanted, ResourceConstraint
@@ -55,21 +56,65 @@ async def test_off_the_record(pair):
     assert [await awaited(one.kept()) for one in (romeo, juliet)] == [[1], [1]]
 
 
+def recorded(text="", *, requests=False):
+    """A message of juliet's, as a server would have it that records all: it says something, or requests that
+    it is off the record, or both."""
+    bodies = ((None, text),) if text else ()
+    return ReadItem("from", MORNING * SECOND, None, None, bodies, None, None, (REQUEST,) if requests else ())
+
+
+#: Without its hint, as of what asks for that nothing is uploaded.
+REQUEST = etree.tostring(
+    etree.fromstring(ssn.write_offer("romeo@capulet.lit", THREAD, (NOT,))).find(ssn.ELEMENT),
+    encoding="unicode",
+)
+SAID, REQUESTED = recorded("Good morrow"), recorded(requests=True)
+
+
+async def has_recorded(one, other, *items, minute=0):
+    collection = Listed.named(other.jid, (MORNING + 60 * minute) * SECOND)
+    await awaited(one.archive.save(collection, items, force=True))
+
+
 @ensureDeferred
 @pytest.mark.clause("0136-otr-notes-02")
-async def test_the_request_is_removed(pair):
-    """Each asks its server to remove what it is recording of the conversation, before anything private is
-    said; what was said on the record before the offer stays."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
-    await romeo.says(juliet, "With love's light wings")
-    assert await romeo.offers(juliet) is Outcome.MUSTNOT
-    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
-    for one, other in ((romeo, juliet), (juliet, romeo)):
-        (removal,) = [etree.fromstring(sent)[0] for sent in one.sent if "<remove" in sent]
-        assert dict(removal.attrib) == {"with": other.jid, "open": "true"}
-        assert await awaited(one.kept()) == [1]
-    order = [word for sent in juliet.sent for word in ("<remove", "<session", "submit") if word in sent]
-    assert order == ["<remove", "<session", "submit"]
+@pytest.mark.parametrize("dialect", [V, T, F])
+async def test_the_request_is_removed(serve, pair, dialect):
+    """What a server has recorded of the negotiation, and of nothing else, goes before it is accepted. What was
+    said before stays."""
+    parts = [dialect.feature(part) for part in ("auto", "manage", "manual", "pref")]
+    romeo, juliet = await pair(Otr.CONCEDE, Otr.PREFER, at=serve(features=parts))
+    await has_recorded(romeo, juliet, SAID)
+    await has_recorded(romeo, juliet, REQUESTED, REQUESTED, minute=1)
+    assert await awaited(romeo.kept()) == [1, 2]
+    assert await juliet.offers(romeo) is Outcome.MUSTNOT
+    assert await awaited(romeo.kept()) == [1]
+    order = [word for sent in romeo.sent for word in ('save="false"', "<remove", "submit") if word in sent]
+    assert order == ['save="false"', "<remove", "submit"]
+
+
+@ensureDeferred
+@pytest.mark.parametrize(
+    "items",
+    [[SAID], [SAID, REQUESTED], [REQUESTED, SAID], [recorded("Die!", requests=True)], [REQUESTED] * 101],
+    ids=["said", "said first", "said then", "said with it", "too many"],
+)
+async def test_what_is_not_removed(pair, items):
+    """No offer takes from the archive what else was said, not even where that is with the offer itself. Of more
+    than a hundred messages it is not asked."""
+    romeo, juliet = await pair(Otr.CONCEDE, Otr.PREFER)
+    await has_recorded(romeo, juliet, *items)
+    assert await juliet.offers(romeo) is Outcome.MUSTNOT
+    assert await awaited(romeo.kept()) == [len(items)]
+
+
+@ensureDeferred
+async def test_what_is_sealed_is_not_removed(pair, served):
+    """What the plugin cannot read is not known to be of the negotiation."""
+    await served.record("Good morrow", to=f"{BARE}/balcony")
+    romeo, juliet = await pair(Otr.CONCEDE, Otr.PREFER)
+    assert await juliet.offers(romeo) is Outcome.MUSTNOT
+    assert await awaited(romeo.kept()) == [1]
 
 
 @ensureDeferred

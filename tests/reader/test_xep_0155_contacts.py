@@ -59,6 +59,20 @@ async def test_offers_in_a_loop(visited):
 
 
 @ensureDeferred
+@pytest.mark.parametrize("thread", ["", "another"])
+async def test_what_an_offer_takes(visited, thread):
+    """However often a contact offers, what he said before in other threads, or in none, stays archived, also
+    while it is being recorded."""
+    romeo, juliet = await visited(Otr.CONCEDE)
+    await romeo.says(juliet, "I will kill thee", thread)
+    for offered in (THREAD, "second"):
+        romeo.sends(ssn.write_offer(juliet.jid, offered, (NOT,)))
+        await romeo.gets(Form("submit", offered, accept=True, logging=(NOT,)))
+    await romeo.says(juliet, "I mean it", thread)
+    assert await awaited(juliet.kept()) == [2]
+
+
+@ensureDeferred
 async def test_what_makes_no_sense(visited):
     """What has no thread or too long a one, comes as an error or from a room, answers nothing, or is no
     negotiation, gets no answer and changes nothing."""

@@ -38,6 +38,7 @@ class InForce(BasePlugin):
         talk.chosen = Logging.MUSTNOT
         try:
             await self._upkeep.apply(talk, Logging.MUSTNOT)
+            await self._upkeep.remove_negotiation(talk)
         except RequestFailed:
             talk.chosen = None
             with contextlib.suppress(RequestFailed):

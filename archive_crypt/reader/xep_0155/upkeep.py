@@ -6,14 +6,19 @@ from __future__ import annotations
 
 import asyncio
 
+from lxml import etree
+
 from archive_crypt.model import ContactModes, Modes, SaveMode
-from archive_crypt.reader import otr
+from archive_crypt.reader import otr, protocol, ssn
 from archive_crypt.reader.errors import FeatureNotImplemented, NotFound, NotOffered, ServiceUnavailable
 from archive_crypt.reader.otr import Logging
-from archive_crypt.reader.protocol import Query
+from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.xep_0136 import XEP_0136, preferences
 from archive_crypt.reader.xep_0136.preferences import Preferences, SessionModes
 from archive_crypt.reader.xep_0155.talks import Talk, Talks
+
+#: Of more messages it is not asked whether they negotiate only: a contact decides how many there are.
+_MOST_MESSAGES = 100
 
 
 class Upkeep:
@@ -72,8 +77,6 @@ class Upkeep:
 
     async def _have(self, talk: Talk, agreed: Logging) -> Modes:
         modes = await self._archive.wanted_modes(str(talk.jid), talk.thread)
-        if agreed is Logging.MUSTNOT:
-            await self._remove_recorded(talk)
         save = otr.saving(agreed, modes.save, threads=True)
         if save is not None and not await self._set_thread(talk, save):
             save = otr.saving(agreed, modes.save, threads=False)
@@ -87,14 +90,32 @@ class Upkeep:
             )
         return now
 
-    async def _remove_recorded(self, talk: Talk) -> None:
+    async def remove_negotiation(self, talk: Talk) -> None:
+        """The server's copy of the contact's offer goes (4.2), where it began the newest collection with
+        him and nothing else came into it. To be called when nothing is saved any more. What
+        else was recorded stays: no offer may cost the user what his archive holds, and what is being
+        recorded with a contact may be other threads.
+
+        :raises RequestFailed: it is not known to be gone.
+        """
         try:
-            await self._archive.remove_matching(Query(str(talk.jid)), recording=True)
+            newest, _ = await self._archive.newest(Query(str(talk.jid)))
+            if newest is not None and await self._only_negotiates(newest):
+                await self._archive.remove(newest)
         except NotFound:
-            pass  # nothing was being recorded
+            pass  # another client was quicker
         except (NotOffered, ServiceUnavailable):
             if not await self._is_absent():
                 raise
+
+    async def _only_negotiates(self, collection: Listed) -> bool:
+        """Whether it holds messages, and each of them negotiates, and does nothing else."""
+        found = 0
+        async for page in self._archive.pages(collection):
+            found += len(page)
+            if found > _MOST_MESSAGES or not all(map(_negotiates, page.parts)):
+                return False
+        return found > 0
 
     async def undo(self, talk: Talk) -> None:
         """What was set for a conversation is set back."""
@@ -175,6 +196,13 @@ class Upkeep:
     async def _is_absent(self) -> bool:
         """Whether the server announces nothing that archives by itself."""
         return not any("auto" in parts for parts in (await self._archive.announced()).values())
+
+
+def _negotiates(part: etree._Element) -> bool:
+    """Whether a part of a collection is a message that negotiates; what is sealed is not known to."""
+    if protocol.is_sealed(part) or any(part.find(f"{{*}}{name}") is not None for name in ("body", "subject")):
+        return False
+    return ssn.read(part) is not None
 
 
 def _rule(wishes: Preferences, talk: Talk) -> SessionModes | None:
