@@ -522,6 +522,27 @@ async def test_older_dialects_with_both(serve, pair):
 
 
 @ensureDeferred
+async def test_older_dialects_before_one_goes(serve, pair, side):
+    """There a program that closes before it disconnects leaves a contact's setting as it was, whether what was
+    accepted was opened yet or not; contacts are told, and get no more answers."""
+    served = serve(features=[T.feature(part) for part in ("auto", "manage", "manual", "pref")])
+    romeo, juliet = await pair(Otr.CONCEDE, Otr.PREFER, at=served)
+    assert await juliet.offers(romeo) is Outcome.MUSTNOT
+    await romeo.hears("otr_agreed", Outcome.MUSTNOT)
+    juliet.sends(ssn.write_offer(romeo.jid, "second", (NOT,)))
+    await romeo.until(lambda: any("second" in sent for sent in romeo.sent))
+    await awaited(romeo.plugin.close())
+    await juliet.hears("otr_ended", None)
+    assert romeo.told == [("otr_ended", None), ("otr_failed", Outcome.UNANSWERED)]
+    juliet.sends(ssn.write_offer(romeo.jid, "third", (NOT,)))
+    await juliet.says(romeo, "Good night")
+    assert not any("third" in sent for sent in romeo.sent)
+    await awaited(romeo.client.disconnect())
+    again = await side(served, "romeo", "later", able=False)
+    assert (await awaited(again.archive.get_preferences())).items == ()
+
+
+@ensureDeferred
 @pytest.mark.parametrize("dialect", [V, T])
 async def test_older_dialects_on_the_record(serve, pair, dialect):
     """There no offer of a contact, to log one thread, has more archived of what else is said with him."""

@@ -46,6 +46,8 @@ class XEP_0155(Answering):
 
     #: The full JID of the stream, or of that before; None: there was none.
     _bound: str | None = None
+    #: Whether nobody is answered any more on this stream.
+    _closed = False
 
     def plugin_init(self) -> None:
         super().plugin_init()
@@ -65,7 +67,7 @@ class XEP_0155(Answering):
             task.cancel()
 
     def session_bind(self, jid: JID) -> None:
-        before, self._bound = self._bound, str(jid)
+        before, self._bound, self._closed = self._bound, str(jid), False
         if before is None:
             return
         self._upkeep.forget_stream()
@@ -117,6 +119,21 @@ class XEP_0155(Answering):
         """
         self._check_connected()
         self._close(self._agreed_with(jid, thread), say=True)
+        await self._upkeep.restore()
+
+    async def close(self) -> None:
+        """All is over, the contacts are told, and the user's preferences are as they were. Nobody is answered
+        any more on this stream. To be called before the client disconnects: else, in the older
+        dialects, a contact's setting stays changed, and nothing with him is archived any more.
+
+        :raises RequestFailed: it is not known to be as it was; `close` can be tried again.
+        """
+        self._check_connected()
+        self._closed = True
+        for talk in self._talks:
+            if talk.agreed or talk.is_private:
+                self._tell_ended(talk.jid, talk.thread)
+            self._on_end(talk)
         await self._upkeep.restore()
 
     def negotiated(self, jid: JID | str, thread: str | None = None) -> Negotiated | None:
@@ -227,7 +244,7 @@ class XEP_0155(Answering):
 
     def _on_message(self, message: StanzaBase) -> None:
         sender = message["from"]
-        if not sender.resource or not self._is_known(sender):
+        if self._closed or not sender.resource or not self._is_known(sender):
             return
         with contextlib.suppress(NotUnderstood):
             tree = exchange.tree(message.xml)
