@@ -1,10 +1,11 @@
-"""An archive that answers as no honest one does: on a real server, for a real client."""
+"""Archives that answer as no honest one does, or refuse now and then: on a real server, for a real client."""
 
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.xmlstream import toResponse
 from wokkel.subprotocols import XMPPHandler
 
 from archive_crypt.core.dialect import DIALECTS
+from archive_crypt.xmpp.handler import ArchiveHandler
 
 SILENCE = object()
 
@@ -46,3 +47,33 @@ def speaks(*dialects, script=lambda element: None):
         return script(element) if element.uri in known else StanzaError("service-unavailable")
 
     return answer
+
+
+class Trouble:
+    """Makes the handlers of real archives; what `refuses` has of the requests of a stream, by its resource and the
+    type and name of the request, is answered by an error. `refused` are those that were."""
+
+    def __init__(self):
+        self.refuses, self.refused = set(), []
+
+    def __call__(self, archiver, jid):
+        return _Troubled(archiver, jid, self)
+
+    def sees(self, *request):
+        """Whether this request is to be refused."""
+        if request in self.refuses:
+            self.refused.append(request)
+        return request in self.refuses
+
+
+class _Troubled(ArchiveHandler):
+    def __init__(self, archiver, jid, trouble):
+        super().__init__(archiver, jid)
+        self._trouble = trouble
+
+    def onRequest(self, iq):
+        if self._trouble.sees(self._jid.resource, iq["type"], next(iq.elements()).name):
+            iq.handled = True
+            self.send(StanzaError("resource-constraint").toResponse(iq))
+        else:
+            super().onRequest(iq)

@@ -16,9 +16,10 @@ from archive_crypt.reader.otr import Outcome
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.ssn import Form
 from archive_crypt.reader.xep_0136.preferences import SessionModes
+from archive_crypt.reader.xep_0155 import inforce
 from tests.kit import MORNING
 from tests.reader.conftest import DOMAIN, PATIENCE, awaited
-from tests.reader.scripted import Scripted
+from tests.reader.scripted import Scripted, Trouble
 from tests.reader.sides import ACCEPTED, MAY, NOT, THREAD
 
 BARE = f"juliet@{DOMAIN}"
@@ -425,6 +426,29 @@ async def test_a_rule_that_another_client_removes(pair, side, served):
     romeo.client.add_event_handler("archive_preferences", on_preferences)
     await awaited(phone.archive.remove_sessions(THREAD))
     assert await awaited(asyncio.wait_for(told_again, PATIENCE)) is SaveMode.FALSE
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-otr-notes-01", "0136f-session-05")
+async def test_a_rule_that_lapsed(serve, pair, side, monkeypatch):
+    """Where the server did not renew a rule in time, it is set again once the server does that."""
+    monkeypatch.setattr(inforce, "AGAIN", 0.1)
+    trouble = Trouble()
+    served = serve(session_timeout=2, handler=trouble)
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE, at=served)
+    phone = await side(served, "romeo", "phone", able=False)
+    assert await romeo.offers(juliet) is Outcome.MUSTNOT
+    trouble.refuses.add(("orchard", "set", "pref"))
+    while (await awaited(phone.archive.get_preferences())).sessions:
+        pass
+    trouble.refused.clear()
+    await romeo.until(lambda: trouble.refused)
+    trouble.refuses.clear()
+    romeo.sent.clear()
+    await romeo.until(lambda: any("<session" in sent for sent in romeo.sent))
+    await romeo.answered()
+    (rule,) = (await awaited(phone.archive.get_preferences())).sessions
+    assert (rule.thread, rule.save) == (THREAD, SaveMode.FALSE)
 
 
 # Where the server cannot do all that

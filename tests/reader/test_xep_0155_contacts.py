@@ -10,8 +10,10 @@ from archive_crypt.reader import ssn
 from archive_crypt.reader.errors import CannotAsk, NoAnswer
 from archive_crypt.reader.otr import Logging, Outcome
 from archive_crypt.reader.ssn import Form
+from archive_crypt.reader.xep_0155 import inforce
 from archive_crypt.reader.xep_0155.talks import LONGEST_THREAD, MOST_TALKS
 from tests.reader.conftest import DOMAIN, PATIENCE, awaited, leave
+from tests.reader.scripted import Trouble
 from tests.reader.sides import ACCEPTED, ENDED, MAY, NOT, OFFER, THREAD
 
 BARE = f"juliet@{DOMAIN}"
@@ -314,22 +316,32 @@ async def test_what_is_negotiated_already(pair):
 
 @ensureDeferred
 @pytest.mark.clause("0136-otr-notes-01")
-async def test_a_stream_that_breaks(pair, side, served):
-    """What was agreed outlives the stream, and the server's rule is looked after on the next one."""
-    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE)
+@pytest.mark.parametrize("troubled", [False, True])
+async def test_a_stream_that_breaks(serve, pair, side, monkeypatch, troubled):
+    """What was agreed outlives the stream, and the server's rule is looked after on the next one, also where
+    the server does not tell at first what is in force."""
+    monkeypatch.setattr(inforce, "AGAIN", 0.1)
+    trouble = Trouble()
+    served = serve(handler=trouble)
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE, at=served)
     assert await romeo.offers(juliet) is Outcome.MUSTNOT
     await juliet.hears("otr_agreed", Outcome.MUSTNOT)
     phone = await side(served, "romeo", "phone", able=False)
     await awaited(romeo.client.disconnect())
     await awaited(phone.archive.remove_sessions(THREAD))
     romeo.sent.clear()
+    if troubled:
+        trouble.refuses.add(("orchard", "get", "pref"))
     started = awaited(romeo.client.wait_until("session_start", PATIENCE))
     romeo.client.connect(host="127.0.0.1", port=served.port)
     await started
+    if troubled:
+        await romeo.until(lambda: trouble.refused)
+        trouble.refuses.clear()
     await romeo.until(lambda: any("<session" in sent for sent in romeo.sent))
     await romeo.answered()
-    await romeo.says(juliet, "Wilt thou be gone?")
-    assert await awaited(romeo.kept()) == []
+    (rule,) = (await awaited(phone.archive.get_preferences())).sessions
+    assert (rule.thread, rule.save) == (THREAD, SaveMode.FALSE)
 
 
 @ensureDeferred

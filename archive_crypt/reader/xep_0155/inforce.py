@@ -19,8 +19,8 @@ from archive_crypt.reader.xep_0136 import XEP_0136
 from archive_crypt.reader.xep_0155.talks import Talk, Talks
 from archive_crypt.reader.xep_0155.upkeep import Upkeep
 
-#: Seconds after which keeping a rule is tried again, where it is not known how long one lasts.
-_AGAIN = 60.0
+#: Seconds after which the server is asked again, where it did not answer what is to be known, or done.
+AGAIN = 10.0
 
 
 class InForce(BasePlugin):
@@ -32,6 +32,7 @@ class InForce(BasePlugin):
         self._talks = Talks()
         self._upkeep = Upkeep(self._archive, self._talks)
         self._tasks = set[asyncio.Task[None]]()
+        self._next_look: asyncio.Task[None] | None = None
 
     async def _make_private(self, talk: Talk) -> bool:
         """Whether nothing of it is archived any more, from now on."""
@@ -75,26 +76,52 @@ class InForce(BasePlugin):
         talk.keeper = self._spawn(self._keep(talk))
 
     async def _keep(self, talk: Talk) -> None:
-        """The rule for a private thread is renewed before it lapses (XEP-0136 1.3.1, section 2.6)."""
-        pause = _AGAIN
-        while talk.agreed is Logging.MUSTNOT:
-            try:
+        """The rule for a private thread is renewed before it lapses (XEP-0136 1.3.1, section 2.6), and set
+        again where it is gone."""
+        renewed = True
+        while talk.agreed is Logging.MUSTNOT and talk.ruled:
+            pause = AGAIN
+            with contextlib.suppress(RequestFailed):
                 lasts = await self._upkeep.lasts(talk)
                 if lasts is None:
                     return
                 pause = max(lasts / 2, 1.0)
-            except RequestFailed:
-                pass
-            await asyncio.sleep(pause)
-            with contextlib.suppress(RequestFailed):
-                await self._upkeep.renew(talk)
+            await asyncio.sleep(pause if renewed else min(pause, AGAIN))
+            renewed = await self._renewed(talk)
+
+    async def _renewed(self, talk: Talk) -> bool:
+        try:
+            await self._upkeep.renew(talk)
+        except RequestFailed:
+            return False
+        return True
 
     async def _fit_all(self) -> None:
         """What was agreed is looked at again, all of it, after the preferences were asked for once."""
-        if any(talk.agreed for talk in self._talks):
-            await self._archive.wishes()
+        try:
+            if any(talk.agreed for talk in self._talks):
+                await self._archive.wishes()
+        except RequestFailed:
+            self._look_later()
+            return
         for talk in self._talks:
-            self._spawn(self._fit(talk))
+            self._spawn(self._look(talk))
+
+    async def _look(self, talk: Talk) -> None:
+        try:
+            await self._fit(talk)
+        except RequestFailed:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        """It is not known whether what was agreed is so still: until it is, it is looked at again."""
+        if self._next_look is None:
+            self._next_look = self._spawn(self._look_again())
+
+    async def _look_again(self) -> None:
+        await asyncio.sleep(AGAIN)
+        self._next_look = None
+        await self._fit_all()
 
     async def _fit(self, talk: Talk) -> None:
         """The user's preferences may not go with what was agreed any more."""
@@ -218,7 +245,7 @@ class InForce(BasePlugin):
                     talk.busy = None
                 if talk.outcome is not Outcome.PENDING:
                     talk.settle()
-            await self._fit(talk)
+            await self._look(talk)
 
         talk.busy = self._spawn(work())
 

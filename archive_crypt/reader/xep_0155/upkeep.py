@@ -142,17 +142,18 @@ class Upkeep:
                 del self._changed[bare]
 
     async def renew(self, talk: Talk) -> None:
-        """The rule for a private thread lasts longer, or is there again."""
+        """The rule for a private thread lasts longer, or is there again, where it is needed still."""
         rule = _rule(await self._archive.wishes(), talk)
-        if rule is None:
-            await self.apply(talk, Logging.MUSTNOT)
-        else:
+        if rule is not None:
             await self._archive.set_session(talk.thread, SaveMode.FALSE, rule.otr)
+            return
+        await self.apply(talk, Logging.MUSTNOT)
+        talk.ruled = _rule(await self._archive.wishes(), talk) is not None
 
     async def lasts(self, talk: Talk) -> float | None:
-        """For how many seconds of silence the rule for a thread lasts; None: it has none, or for good."""
+        """For how many seconds of silence the rule for a thread lasts: 0, if it is gone; None: for good."""
         rule = _rule(await self._archive.wishes(), talk)
-        return None if rule is None else rule.timeout
+        return 0.0 if rule is None else rule.timeout
 
     async def _set_thread(self, talk: Talk, save: SaveMode) -> bool:
         """Whether the server has rules for threads, so that there is one for this now."""
