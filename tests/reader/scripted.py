@@ -51,7 +51,7 @@ def speaks(*dialects, script=lambda element: None):
 
 class Trouble:
     """Makes the handlers of real archives; what `refuses` has of the requests of a stream, by its resource and the
-    type and name of the request, is answered by an error. `refused` are those that were."""
+    request's type, name and `save` (else ""), is answered by an error. `refused` are those that were."""
 
     def __init__(self):
         self.refuses, self.refused = set(), []
@@ -72,7 +72,8 @@ class _Troubled(ArchiveHandler):
         self._trouble = trouble
 
     def onRequest(self, iq):
-        if self._trouble.sees(self._jid.resource, iq["type"], next(iq.elements()).name):
+        element = next(iq.elements())
+        if self._trouble.sees(self._jid.resource, iq["type"], element.name, element.getAttribute("save", "")):
             iq.handled = True
             self.send(StanzaError("resource-constraint").toResponse(iq))
         else:

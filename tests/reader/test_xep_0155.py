@@ -270,6 +270,30 @@ async def test_registered_late(served, side):
 
 
 @ensureDeferred
+async def test_archiving_that_is_not_put_back(serve, side, monkeypatch):
+    """Where the server does not put back what was turned off to try, the program is told, and it is tried on
+    until archiving is on again."""
+    monkeypatch.setattr(inforce, "AGAIN", 0.1)
+    trouble = Trouble()
+    served = serve(handler=trouble)
+    romeo = await side(served, "romeo", "orchard", able=False)
+    romeo.client.register_plugin("xep_0155", module=xep_0155)
+    romeo.plugin = romeo.client.plugin["xep_0155"]
+    juliet = await side(served, "juliet", "balcony")
+    await romeo.prefers(Otr.PREFER)
+    left_off = awaited(romeo.client.wait_until("otr_left_off", PATIENCE))
+    trouble.refuses.add(("orchard", "set", "auto", "true"))
+    assert await romeo.offers(juliet) is Outcome.MUSTNOT
+    await left_off
+    assert not (await awaited(romeo.archive.get_preferences())).auto.save
+    trouble.refused.clear()
+    await romeo.until(lambda: trouble.refused)
+    trouble.refuses.clear()
+    while not (await awaited(romeo.archive.get_preferences())).auto.save:
+        pass
+
+
+@ensureDeferred
 @pytest.mark.clause("0136f-default-02")
 @pytest.mark.parametrize(("says", "outcome"), [(True, Outcome.MUSTNOT), (False, Outcome.MAY)])
 async def test_approval(served, side, says, outcome):
@@ -438,7 +462,7 @@ async def test_a_rule_that_lapsed(serve, pair, side, monkeypatch):
     romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE, at=served)
     phone = await side(served, "romeo", "phone", able=False)
     assert await romeo.offers(juliet) is Outcome.MUSTNOT
-    trouble.refuses.add(("orchard", "set", "pref"))
+    trouble.refuses.add(("orchard", "set", "pref", ""))
     while (await awaited(phone.archive.get_preferences())).sessions:
         pass
     trouble.refused.clear()

@@ -331,7 +331,7 @@ async def test_a_stream_that_breaks(serve, pair, side, monkeypatch, troubled):
     await awaited(phone.archive.remove_sessions(THREAD))
     romeo.sent.clear()
     if troubled:
-        trouble.refuses.add(("orchard", "get", "pref"))
+        trouble.refuses.add(("orchard", "get", "pref", ""))
     started = awaited(romeo.client.wait_until("session_start", PATIENCE))
     romeo.client.connect(host="127.0.0.1", port=served.port)
     await started

@@ -30,9 +30,10 @@ class InForce(BasePlugin):
 
     def plugin_init(self) -> None:
         self._talks = Talks()
-        self._upkeep = Upkeep(self._archive, self._talks)
+        self._upkeep = Upkeep(self._archive, self._talks, self._on_left_off)
         self._tasks = set[asyncio.Task[None]]()
         self._next_look: asyncio.Task[None] | None = None
+        self._turning_on: asyncio.Task[None] | None = None
 
     async def _make_private(self, talk: Talk) -> bool:
         """Whether nothing of it is archived any more, from now on."""
@@ -209,6 +210,25 @@ class InForce(BasePlugin):
         talk.stop()
         self._talks.remove(talk)
         self._spawn(self._upkeep.undo(talk))
+
+    def _on_left_off(self) -> None:
+        """Automatic archiving is off, as we tried that: it is turned on again as soon as that can be."""
+        if self.xmpp.is_connected():  # else the next stream begins as the user has it
+            self.xmpp.event("otr_left_off")
+            self._turning_on = self._spawn(self._turn_on())
+
+    async def _turn_on(self) -> None:
+        while True:
+            await asyncio.sleep(AGAIN)
+            with contextlib.suppress(RequestFailed):
+                await self._upkeep.turn_on()
+                return
+
+    def _forget_stream(self) -> None:
+        """There is another: what was so on the last one is not known of it."""
+        self._upkeep.forget_stream()
+        if self._turning_on is not None:
+            self._turning_on.cancel()
 
     # The same for all
 

@@ -33,7 +33,9 @@ class XEP_0155(Answering):
     that is to be approved (otr='approve'): without, it may not.
 
     Events, each with a `Negotiated`: `otr_agreed`, what was agreed is in force, now or anew; `otr_failed`,
-    a negotiation came to nothing; `otr_ended`, what was in force is no more.
+    a negotiation came to nothing; `otr_ended`, what was in force is no more. And `otr_left_off`, with
+    nothing: whether automatic archiving can be off was tried, and it could not be turned on again. It is
+    off until that can be done, which is tried on, or there is another stream.
 
     Who offers and may not see the user's presence (no contact with subscription 'from' or 'both') is not
     answered: any answer would tell that he is there (XEP-0155 10.1).
@@ -70,7 +72,7 @@ class XEP_0155(Answering):
         before, self._bound, self._closed = self._bound, str(jid), False
         if before is None:
             return
-        self._upkeep.forget_stream()
+        self._forget_stream()
         if before != self._bound:  # contacts know us as somebody else
             for talk in self._talks:
                 self._forget(talk)

@@ -5,12 +5,20 @@ stays so (XEP-0136 4.2).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from lxml import etree
 
 from archive_crypt.model import ContactModes, Modes, SaveMode
 from archive_crypt.reader import otr, protocol, ssn
-from archive_crypt.reader.errors import FeatureNotImplemented, NotFound, NotOffered, ServiceUnavailable
+from archive_crypt.reader.errors import (
+    FeatureNotImplemented,
+    NoAnswer,
+    NotFound,
+    NotOffered,
+    RequestFailed,
+    ServiceUnavailable,
+)
 from archive_crypt.reader.otr import Logging
 from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.xep_0136 import XEP_0136, preferences
@@ -25,11 +33,13 @@ class Upkeep:
     """What is in force at the server for the conversations that were negotiated.
 
     `warned`: whether the server said that automatic archiving is on by itself; None: we were not there.
+    `left_off` is called when that was turned off, and could not be turned on again.
     """
 
-    def __init__(self, archive: XEP_0136, talks: Talks) -> None:
+    def __init__(self, archive: XEP_0136, talks: Talks, left_off: Callable[[], None]) -> None:
         self._archive = archive
         self._talks = talks
+        self._left_off = left_off
         self.warned: bool | None = None
         self._off_accepted: bool | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -57,10 +67,31 @@ class Upkeep:
             return True
         if auto.encrypt if auto is not None else not self.warned:
             return False
-        accepted = await self._archive.can_stop_auto()
+        # Also where nobody waits for it any more it is not left off.
+        return await asyncio.shield(asyncio.ensure_future(self._off_and_on()))
+
+    async def _off_and_on(self) -> bool:
+        try:
+            accepted = await self._archive.can_stop_auto()
+        except NoAnswer:  # it may have been done
+            await self._on_again()
+            raise
         if accepted:
-            await self._archive.set_auto(True, force=True)
+            await self._on_again()
         return accepted
+
+    async def _on_again(self) -> None:
+        try:
+            await self.turn_on()
+        except RequestFailed:
+            self._left_off()
+
+    async def turn_on(self) -> None:
+        """Automatic archiving is on again on this stream, in clear, as it was.
+
+        :raises RequestFailed: it is not known to be.
+        """
+        await self._archive.set_auto(True, force=True)
 
     async def apply(self, talk: Talk, agreed: Logging) -> Modes:
         """Has the server do as was agreed; the modes in effect then. It is looked at, as a more special rule
