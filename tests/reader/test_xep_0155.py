@@ -521,6 +521,36 @@ async def test_an_archive_in_trouble(serve, side):
     assert romeo.heard == []
 
 
+@ensureDeferred
+async def test_a_rule_that_would_never_lapse(serve, side):
+    """Where rules do not lapse, that of a thread goes at the end: nobody would ever remove it."""
+    rules = {}
+
+    def script(element):
+        sessions = [child for child in element.elements() if child.name == "session"]
+        for session in sessions:
+            rules[session["thread"]] = session.getAttribute("save")
+        if element.name == "sessionremove":
+            rules.clear()
+        if element.name == "pref" and not sessions:
+            told = "".join(f"<session thread='{thread}' save='{save}'/>" for thread, save in rules.items())
+            return f"<pref xmlns='{F.namespace}'><default save='body' otr='prefer'/>{told}</pref>"
+        return f"<list xmlns='{F.namespace}'/>" if element.name == "list" else None
+
+    parts = [F.feature(part) for part in ("auto", "manage", "pref")]
+    served = serve(features=parts, handler=lambda archiver, jid: Scripted(script, []))
+    romeo, juliet = [await side(served, user, "orchard", auto=False) for user in ("romeo", "juliet")]
+    juliet.client.plugin.disable("xep_0155")
+    juliet.sends(ssn.write_offer(romeo.jid, THREAD, (NOT,)))
+    await juliet.gets(ACCEPTED)
+    juliet.sends(ssn.write_completion(romeo.jid, THREAD))
+    await romeo.hears("otr_agreed", Outcome.MUSTNOT)
+    assert rules == {THREAD: "false"}
+    await awaited(romeo.plugin.end(juliet.jid, THREAD))
+    assert rules == {}
+    assert romeo.plugin.negotiated(juliet.jid, THREAD) is None
+
+
 # Where there are no rules for threads
 
 

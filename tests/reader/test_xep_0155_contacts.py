@@ -144,14 +144,24 @@ async def test_what_is_not_opened(visited, how):
 
 
 @ensureDeferred
-async def test_a_rule_of_the_user_comes_back(visited):
-    """Where the user had a rule for the thread, it is that again when nothing comes of it."""
+@pytest.mark.parametrize("how", ["cancelled", "ended", "ended by him", "closed"])
+async def test_a_rule_of_the_user_comes_back(visited, how):
+    """Where the user had a rule for the thread, it is that again when nothing comes of it, or it is over."""
     romeo, juliet = await visited(Otr.CONCEDE)
     await awaited(juliet.archive.set_session(THREAD, SaveMode.BODY, Otr.PREFER))
     romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT,)))
     await romeo.gets(ACCEPTED)
-    romeo.sends(ssn.write_cancel(juliet.jid, THREAD))
-    await juliet.until(lambda: sum("<session" in sent for sent in juliet.sent) == 3)
+    if how != "cancelled":
+        romeo.sends(ssn.write_completion(juliet.jid, THREAD))
+        await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    if how == "ended":
+        await awaited(juliet.plugin.end(romeo.jid, THREAD))
+    elif how == "closed":
+        await awaited(juliet.plugin.close())
+    else:
+        write = ssn.write_cancel if how == "cancelled" else ssn.write_end
+        romeo.sends(write(juliet.jid, THREAD))
+        await juliet.until(lambda: sum("<session" in sent for sent in juliet.sent) == 3)
     (rule,) = (await awaited(juliet.archive.get_preferences())).sessions
     assert (rule.save, rule.otr) == (SaveMode.BODY, Otr.PREFER)
 

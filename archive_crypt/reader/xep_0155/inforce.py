@@ -190,19 +190,19 @@ class InForce(BasePlugin):
         """Nothing was opened."""
         talk.take_back(Outcome.UNANSWERED)
         self._tell("otr_failed", talk)
-        if talk.before is None:
-            self._let_lapse(talk)
-        else:
-            self._forget(talk)
+        self._let_lapse(talk)
 
     def _let_lapse(self, talk: Talk) -> None:
-        """A rule for the thread stays until it lapses: something may be on its way still, or another client
-        of the user's may have agreed what this one did not. Until then it is known, so that of many the
-        oldest can go."""
+        """It is known until the server has no rule for the thread, so that of many the oldest can go."""
         talk.stop()
-        if not talk.ruled:
-            self._talks.remove(talk)
-        self._spawn(self._upkeep.restore())
+        self._spawn(self._finish(talk))
+
+    async def _finish(self, talk: Talk) -> None:
+        try:
+            await self._upkeep.let_lapse(talk)
+        finally:
+            if talk.is_over and not talk.ruled:
+                self._talks.remove(talk)
 
     def _forget(self, talk: Talk, *, say: bool = False) -> None:
         """It is known no more."""

@@ -120,8 +120,9 @@ class XEP_0155(Answering):
         :raises CannotAsk: nothing is agreed there.
         """
         self._check_connected()
-        self._close(self._agreed_with(jid, thread), say=True)
-        await self._upkeep.restore()
+        talk = self._agreed_with(jid, thread)
+        self._close(talk, say=True)
+        await self._finish(talk)
 
     async def close(self) -> None:
         """All is over, the contacts are told, and the user's preferences are as they were. Nobody is answered
@@ -132,10 +133,13 @@ class XEP_0155(Answering):
         """
         self._check_connected()
         self._closed = True
-        for talk in self._talks:
+        talks = list(self._talks)
+        for talk in talks:
             if talk.agreed or talk.is_private:
                 self._tell_ended(talk.jid, talk.thread)
             self._on_end(talk)
+        for talk in talks:
+            await self._upkeep.let_lapse(talk)
         await self._upkeep.restore()
 
     def negotiated(self, jid: JID | str, thread: str | None = None) -> Negotiated | None:

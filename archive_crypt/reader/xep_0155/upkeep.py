@@ -93,33 +93,33 @@ class Upkeep:
         """
         await self._archive.set_auto(True, force=True)
 
-    async def apply(self, talk: Talk, agreed: Logging) -> Modes:
-        """Has the server do as was agreed; the modes in effect then. It is looked at, as a more special rule
-        may be stronger than ours.
+    async def apply(self, talk: Talk, agreed: Logging) -> None:
+        """Has the server do as was agreed. It is looked at then, as a more special rule may be stronger
+        than ours.
 
         :raises RequestFailed: it does not do so.
         """
         # What was begun at the server is brought to its end, so that it is known what is to be set back.
-        return await asyncio.shield(asyncio.ensure_future(self._apply(talk, agreed)))
+        await asyncio.shield(asyncio.ensure_future(self._apply(talk, agreed)))
 
-    async def _apply(self, talk: Talk, agreed: Logging) -> Modes:
+    async def _apply(self, talk: Talk, agreed: Logging) -> None:
         async with self._one_at_a_time:
-            return await self._have(talk, agreed)
+            modes = await self._archive.wanted_modes(str(talk.jid), talk.thread)
+            save = otr.saving(agreed, modes.save, threads=True)
+            if save is not None and not await self._set_thread(talk, save):
+                save = otr.saving(agreed, modes.save, threads=False)
+                if save is not None:
+                    await self._set_contact(talk, save, modes)
+            if agreed is Logging.MUSTNOT:
+                await self._check_private(talk)
 
-    async def _have(self, talk: Talk, agreed: Logging) -> Modes:
-        modes = await self._archive.wanted_modes(str(talk.jid), talk.thread)
-        save = otr.saving(agreed, modes.save, threads=True)
-        if save is not None and not await self._set_thread(talk, save):
-            save = otr.saving(agreed, modes.save, threads=False)
-            if save is not None:
-                await self._set_contact(talk, save, modes)
-        now = preferences.modes(await self._now(), str(talk.jid), talk.thread)
-        if agreed is Logging.MUSTNOT and now.save is not SaveMode.FALSE and not await self._is_absent():
+    async def _check_private(self, talk: Talk) -> None:
+        now = preferences.save_mode(await self._now(), str(talk.jid), talk.thread)
+        if now is not SaveMode.FALSE and not await self._is_absent():
             raise NotOffered(
                 f"The server goes on archiving what is exchanged with {talk.jid}: look for a more special "
                 "preference of yours."
             )
-        return now
 
     async def remove_negotiation(self, talk: Talk) -> None:
         """The server's copy of the contact's offer goes (4.2), where it began the newest collection with
@@ -150,8 +150,8 @@ class Upkeep:
 
     async def undo(self, talk: Talk) -> None:
         """What was set for a conversation is set back."""
-        await self.restore()
         async with self._one_at_a_time:
+            await self._restore()
             if not talk.ruled:
                 return
             if talk.before is not None:
@@ -160,17 +160,29 @@ class Upkeep:
                 await self._archive.remove_sessions(talk.thread)
             talk.ruled, talk.before = False, None
 
+    async def let_lapse(self, talk: Talk) -> None:
+        """The same; but a rule for the thread stays until it lapses: something may be on its way still, or
+        another client of the user's may have agreed what this one did not. Not so where he had one of his
+        own, or where it would never lapse."""
+        if talk.before is not None or (talk.ruled and await self.lasts(talk) is None):
+            await self.undo(talk)
+        else:
+            await self.restore()
+
     async def restore(self) -> None:
         """The items of contacts with whom nothing is private any more are as they were; but not if
         the user has changed them since."""
         async with self._one_at_a_time:
-            for bare, (before, modes) in list(self._changed.items()):
-                if any(talk.is_private for talk in self._talks.of(bare)):
-                    continue
-                item = _own_item(await self._archive.wishes(), bare)
-                if item is not None and item.modes.save is SaveMode.FALSE:
-                    await self._set_back(bare, before, modes)
-                del self._changed[bare]
+            await self._restore()
+
+    async def _restore(self) -> None:
+        for bare, (before, modes) in list(self._changed.items()):
+            if any(talk.is_private for talk in self._talks.of(bare)):
+                continue
+            item = _own_item(await self._archive.wishes(), bare)
+            if item is not None and item.modes.save is SaveMode.FALSE:
+                await self._set_back(bare, before, modes)
+            del self._changed[bare]
 
     async def renew(self, talk: Talk) -> None:
         """The rule for a private thread lasts longer, or is there again, where it is needed still."""
