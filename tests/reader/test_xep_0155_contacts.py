@@ -167,6 +167,22 @@ async def test_a_rule_of_the_user_comes_back(visited, how):
 
 
 @ensureDeferred
+async def test_new_terms_that_cannot_be_had(serve, pair):
+    """Where the server does not do its part of new terms, it goes on doing that of those in force."""
+    trouble = Trouble()
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE, at=serve(handler=trouble))
+    assert await romeo.offers(juliet) is Outcome.MUSTNOT
+    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    romeo.heard.clear()
+    trouble.refuses.add(("balcony", "get", "list", ""))
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT,), renegotiate=True))
+    await romeo.gets(Form("submit", THREAD, renegotiate=False))
+    (rule,) = (await awaited(juliet.archive.get_preferences())).sessions
+    assert (rule.thread, rule.save) == (THREAD, SaveMode.FALSE)
+    assert await juliet.logs(romeo) is NOT
+
+
+@ensureDeferred
 @pytest.mark.parametrize(
     ("mode", "answers", "outcome", "reply"),
     [
@@ -366,6 +382,22 @@ async def test_under_another_name(pair, served):
     await started
     await romeo.hears("otr_ended", None)
     assert await romeo.logs(juliet) is MAY
+
+
+@ensureDeferred
+async def test_under_another_name_before_it_is_opened(visited, served):
+    """What was accepted under another name, and not opened yet, leaves no rule at the server."""
+    romeo, juliet = await visited(Otr.CONCEDE)
+    romeo.sends(ssn.write_offer(juliet.jid, THREAD, (NOT,)))
+    await romeo.gets(ACCEPTED)
+    await awaited(juliet.client.disconnect())
+    juliet.client.requested_jid.resource = "tomb"
+    started = awaited(juliet.client.wait_until("session_start", PATIENCE))
+    juliet.client.connect(host="127.0.0.1", port=served.port)
+    await started
+    await juliet.until(lambda: any("<sessionremove" in sent for sent in juliet.sent))
+    assert (await awaited(juliet.archive.get_preferences())).sessions == ()
+    assert juliet.plugin.negotiated(romeo.jid, THREAD) is None
 
 
 @ensureDeferred

@@ -208,6 +208,7 @@ class InForce(BasePlugin):
         """It is known no more."""
         self._close(talk, say=say)
         talk.stop()
+        talk.chosen = None
         self._talks.remove(talk)
         self._spawn(self._upkeep.undo(talk))
 

@@ -149,10 +149,10 @@ class Upkeep:
         return found > 0
 
     async def undo(self, talk: Talk) -> None:
-        """What was set for a conversation is set back."""
+        """What was set for a conversation is set back, unless it is private still."""
         async with self._one_at_a_time:
             await self._restore()
-            if not talk.ruled:
+            if not talk.ruled or talk.is_private:
                 return
             if talk.before is not None:
                 await self._archive.set_session(talk.thread, talk.before.save, talk.before.otr)
