@@ -122,10 +122,10 @@ class Upkeep:
             )
 
     async def remove_negotiation(self, talk: Talk) -> None:
-        """The server's copy of the contact's offer goes (4.2), where it began the newest collection with
-        him and nothing else came into it. To be called when nothing is saved any more. What
-        else was recorded stays: no offer may cost the user what his archive holds, and what is being
-        recorded with a contact may be other threads.
+        """What the server recorded of the negotiation goes (4.2), where that began the newest collection with
+        the contact and nothing else came into it. To be called when nothing is saved any more. All else
+        stays: no offer may cost the user what his archive holds, and what is being recorded with a
+        contact may be other threads.
 
         :raises RequestFailed: it is not known to be gone.
         """
