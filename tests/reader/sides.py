@@ -77,6 +77,15 @@ class Side:
         save = SaveMode.FALSE if mode is Otr.REQUIRE else save
         await awaited(self.archive.set_default(save, mode))
 
+    async def sees(self, condition):
+        """Asks for the preferences until this is true of them."""
+
+        async def ask():
+            while not condition(await self.archive.get_preferences()):
+                pass
+
+        await awaited(asyncio.wait_for(ask(), PATIENCE))
+
     async def offers(self, to, thread=THREAD):
         return (await awaited(self.plugin.offer(to.jid, thread))).outcome
 

@@ -289,8 +289,7 @@ async def test_archiving_that_is_not_put_back(serve, side, monkeypatch):
     trouble.refused.clear()
     await romeo.until(lambda: trouble.refused)
     trouble.refuses.clear()
-    while not (await awaited(romeo.archive.get_preferences())).auto.save:
-        pass
+    await romeo.sees(lambda preferences: preferences.auto.save)
 
 
 @ensureDeferred
@@ -463,16 +462,12 @@ async def test_a_rule_that_lapsed(serve, pair, side, monkeypatch):
     phone = await side(served, "romeo", "phone", able=False)
     assert await romeo.offers(juliet) is Outcome.MUSTNOT
     trouble.refuses.add(("orchard", "set", "pref", ""))
-    while (await awaited(phone.archive.get_preferences())).sessions:
-        pass
+    await phone.sees(lambda preferences: not preferences.sessions)
     trouble.refused.clear()
     await romeo.until(lambda: trouble.refused)
     trouble.refuses.clear()
-    romeo.sent.clear()
-    await romeo.until(lambda: any("<session" in sent for sent in romeo.sent))
-    await romeo.answered()
-    (rule,) = (await awaited(phone.archive.get_preferences())).sessions
-    assert (rule.thread, rule.save) == (THREAD, SaveMode.FALSE)
+    rule = SessionModes(THREAD, SaveMode.FALSE, None, 2)
+    await phone.sees(lambda preferences: preferences.sessions == (rule,))
 
 
 # Where the server cannot do all that
