@@ -124,8 +124,6 @@ def _content(plaintext: bytes) -> _Content | None:
         root = parse(plaintext)
     except etree.XMLSyntaxError:
         return None
-    if root.getroottree().docinfo.internalDTD is not None:  # what attributes say would be made up of it
-        return None
     payload = root.find(f"{_OX}payload")
     if root.tag != f"{_OX}signcrypt" or payload is None:
         return None

@@ -20,6 +20,7 @@ from archive_crypt.reader.openpgp import Keyring
 from archive_crypt.reader.ox import Reader
 from archive_crypt.reader.protocol import Listed
 from tests.kit import MORNING
+from tests.reader.bait import bait
 from tests.reader.pgp import archived, people, signcrypt
 
 ROMEO, JULIET, MALLORY = "romeo@montague.lit", "juliet@capulet.lit", "mallory@x.lit"
@@ -191,12 +192,19 @@ def test_without_the_secret_key(verona):
         "But soft",
         "<!DOCTYPE x [<!ENTITY a 'romeo'>]>" + signcrypt(ROMEO).replace("jid='romeo", "jid='&a;"),
         "<!DOCTYPE signcrypt>" + signcrypt(ROMEO),
-        "<!DOCTYPE signcrypt SYSTEM 'file:///etc/passwd'>" + signcrypt(ROMEO),
     ],
 )
 def test_other_contents(verona, keyring, content):
     """In conversations only a ``<signcrypt/>`` that says for whom and when is worth anything."""
     assert "openpgp-invalid" in findings(read(keyring, verona.seals(J, content, R)))
+
+
+def test_a_content_that_names_a_file(verona, keyring, tmp_path):
+    """What a contact encrypted and signed has no file of the reader's opened: it may be a pipe without end."""
+    with bait(tmp_path) as path:
+        content = f"<!DOCTYPE signcrypt SYSTEM 'file://{path}'>{signcrypt(ROMEO)}"
+        found = read(keyring, verona.seals(J, content, R))
+    assert findings(found) == ["openpgp-invalid"]
 
 
 @pytest.mark.clause("D374-12")

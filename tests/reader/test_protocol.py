@@ -1,12 +1,14 @@
 """Answers are read with distrust: what makes no sense is one error."""
 
 import pytest
+from lxml import etree
 
 from archive_crypt.core import times
 from archive_crypt.core.dialect import F
 from archive_crypt.reader import protocol
 from archive_crypt.reader.errors import NotUnderstood
 from archive_crypt.reader.protocol import Listed
+from tests.reader.bait import bait
 
 NS = F.namespace
 START = "2026-11-21T10:00:00Z"
@@ -39,3 +41,26 @@ def test_a_page_without_index():
     assert (page.index, len(page.parts), page.keys, page.info) == (40, 1, (), None)
     with pytest.raises(NotUnderstood):
         protocol.read_chat(protocol.parse(f"<list xmlns='{NS}'/>".encode()))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+@pytest.mark.parametrize("before", ["", " \n", "<!-- -->", "<?x y?>", "<?xml version='1.0'?>"])
+@pytest.mark.parametrize(
+    "type_",
+    [
+        "<!DOCTYPE x SYSTEM 'file://{}'>",
+        "<!DOCTYPE x PUBLIC '-//X' 'file://{}' [<!ENTITY a 'b'>]>",
+        "<!DOCTYPE x [<!ENTITY % a SYSTEM 'file://{}'> %a;]>",
+        "<!DOCTYPE x [<!ENTITY a SYSTEM 'file://{}'>]>",
+    ],
+)
+def test_document_types(tmp_path, type_, before, encoding):
+    """What has a document type is refused, however it is written, and no file that it names is opened."""
+    with bait(tmp_path) as path, pytest.raises(etree.XMLSyntaxError):
+        protocol.parse(f"{before}{type_.format(path)}<x>&a;</x>".encode(encoding))
+
+
+def test_ids():
+    """An element with ids that are odd, or there twice, is read: a contact may have sent it."""
+    tree = protocol.parse(b"<x><y xml:id='a'/><y xml:id='a'/><y xml:id='1 2'/></x>")
+    assert len(tree) == 3

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.formats import jsonl
+from tests.reader.bait import bait
 from tests.reader.formats.kit import ROMEO, chapter, entry, law, transcripts, unread, written
 
 
@@ -79,7 +80,7 @@ COLLECTION = '{"type": "collection", "with": "a@b", "start": "2026-11-21T10:00:0
             HEAD
             + COLLECTION
             + '{"type": "message", "place": 0, "item": {"kind": "to", "rest": ["<!DOCTYPE x><x/>"]}}',
-            "line 3: an element in it has a document type",
+            "line 3: an element in it is not XML, or not by itself",
         ),
         (HEAD + COLLECTION.replace("a@b", "a@b/\\ud800"), "line 2: a text in it has a character that XML"),
         (
@@ -95,6 +96,15 @@ def test_what_makes_no_sense_is_refused(tmp_path, text, said):
     """A file that is none of ours, or was spoilt, is refused by its line, without repeating what is there."""
     with pytest.raises(Problem, match=said):
         read_back(tmp_path, text)
+
+
+def test_an_element_that_names_a_file(tmp_path):
+    """No file is opened that an element in the file names."""
+    with bait(tmp_path) as path:
+        item = {"kind": "to", "rest": [f"<!DOCTYPE x SYSTEM 'file://{path}'><x/>"]}
+        message = json.dumps({"type": "message", "place": 0, "item": item})
+        with pytest.raises(Problem, match="line 3: an element in it is not XML"):
+            read_back(tmp_path, HEAD + COLLECTION + message)
 
 
 def test_what_is_no_text(tmp_path):

@@ -13,6 +13,7 @@ from archive_crypt.model import SECOND
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.formats import mail, mbox
+from tests.reader.bait import bait
 from tests.reader.formats.kit import (
     JULIET,
     ROMEO,
@@ -182,6 +183,15 @@ x
 --b--
 
 """
+
+
+def test_a_page_that_names_a_file(file, tmp_path):
+    """No file is opened that a mail in HTML names."""
+    page = "Content-Type: text/html\n\n<!DOCTYPE html SYSTEM 'file://{0}'><img src='{0}'><p>Here</p>\n\n"
+    with bait(tmp_path) as path:
+        text = LETTERS.partition("Content-Type")[0] + page.format(path)
+        read = [said(one.entries) for one in mail.read(file(text), ROMEO)]
+    assert "Here" in str(read)
 
 
 @pytest.mark.clause("0136-manual-intro-03")
