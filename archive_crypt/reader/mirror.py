@@ -6,7 +6,7 @@ it was. A collection that changes while it is fetched is told of after the curso
 and there is no end before the server tells of no change.
 
 What the server says was removed goes. What it just does not list any more when it is asked for everything
-anew stays: one that was emptied, or set back, forgets its cursor, too, and the mirror is the last copy.
+anew, or has an earlier version of, stays: it was emptied, or set back, and the mirror is the last copy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lxml import etree
 from archive_crypt.core.times import EARLIEST
 from archive_crypt.model import SECOND, Micros
 from archive_crypt.reader.errors import NotFound, NotUnderstood, Refused
-from archive_crypt.reader.mirrordb import Mirror, Pending
+from archive_crypt.reader.mirrordb import Mirror, Pending, Stored
 from archive_crypt.reader.mirrorrows import Head
 from archive_crypt.reader.opening import Book, Entry
 from archive_crypt.reader.protocol import ChangesPage, ChatPage, Listed
@@ -51,8 +51,8 @@ class Source(Protocol):
 class Report:
     """What a sync did. `fetched`: in how many places of each collection, by its contact and start, there
     is something suspicious; `removed`: how many were, on the server; `unlisted`: how many it does not list
-    any more since this sync; `unfetched`: what it told of and did not give, and why not; `settled`: whether
-    the mirror has all that it has."""
+    any more since this sync, or gave an earlier version of; `unfetched`: what it told of and did not give,
+    and why not; `settled`: whether the mirror has all that it has."""
 
     fetched: dict[tuple[str, Micros], int] = field(default_factory=dict)
     removed: int = 0
@@ -157,8 +157,11 @@ class Sync:
         except (Refused, NotUnderstood) as error:
             self._unfetched[pending] = str(error)
         else:
-            if self._mirror.store(pending, head, entries):
+            stored = self._mirror.store(pending, head, entries)
+            if stored is Stored.ALL:
                 self._report.fetched[asked.with_, asked.start] = _troubles(head, entries)
+            elif stored is Stored.SET_BACK:
+                self._report.unlisted += 1
 
     async def _read(self, asked: Listed, book: Book) -> tuple[Head, list[Entry]]:
         book.begin(asked)

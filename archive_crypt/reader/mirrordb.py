@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,20 @@ class Pending:
     mark: str
 
 
+class Stored(Enum):
+    """What became of a collection that was fetched."""
+
+    ALL = auto()
+    #: It changed meanwhile, or others were quicker: nothing was done.
+    OVERTAKEN = auto()
+    #: What there was is kept, and marked as unlisted: it is a later version.
+    SET_BACK = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A collection that was fetched. `unlisted`: the server does not have it any more, and never said that
-    it was removed."""
+    """A collection that was fetched. `unlisted`: the server does not have it any more, or less of it, and
+    never said that it was removed."""
 
     id: int
     head: Head
@@ -98,9 +109,7 @@ class Mirror:
                 if change.removed:
                     gone += _delete(database, name)
                 else:
-                    database.execute(
-                        "UPDATE collection SET unseen = 0, unlisted = 0 WHERE (with_, start) = (?, ?)", name
-                    )
+                    database.execute("UPDATE collection SET unseen = 0 WHERE (with_, start) = (?, ?)", name)
                     row = (*name, change.collection.told, cursor)
                     database.execute("INSERT INTO pending VALUES (?, ?, ?, ?)", row)
         return gone
@@ -110,16 +119,22 @@ class Mirror:
         rows = self._file.all("SELECT with_, start, told, mark FROM pending ORDER BY start, with_")
         return [Pending(Listed(*row[:3]), row[3]) for row in rows]
 
-    def store(self, fetched: Pending, head: Head, entries: Sequence[Entry]) -> bool:
-        """All of a collection that was pending, in place of what there was of it. False, and nothing is
-        done, if it changed meanwhile, or others were quicker."""
+    def store(self, fetched: Pending, head: Head, entries: Sequence[Entry]) -> Stored:
+        """All of a collection that was pending, in place of what there was of it: unless the server has an
+        earlier version of it than there is, or had once."""
         name = (fetched.collection.with_, fetched.collection.start)
         with self._file.writing() as database:
             found = database.execute(
                 "DELETE FROM pending WHERE (with_, start, mark) = (?, ?, ?)", (*name, fetched.mark)
             ).rowcount
             if not found:
-                return False
+                return Stored.OVERTAKEN
+            if database.execute(
+                "UPDATE collection SET unlisted = 2"
+                " WHERE (with_, start) = (?, ?) AND (version > ? OR unlisted = 2)",
+                (*name, head.collection.version),
+            ).rowcount:
+                return Stored.SET_BACK
             _delete(database, name)
             id_ = database.execute(
                 "INSERT INTO collection"
@@ -135,7 +150,7 @@ class Mirror:
             database.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", said)
             used = {mirrorrows.data_key(entry) for entry in entries} - {None}
             database.executemany("INSERT INTO used VALUES (?, ?)", [(key, id_) for key in used])
-        return True
+        return Stored.ALL
 
     def restart(self, since: str | None) -> None:
         """The server will be asked for everything anew: `since` says nothing to it any more."""
@@ -150,14 +165,17 @@ class Mirror:
         """The server told everything up to `since`: what it did not tell of is not there any more, but may
         be nowhere else than here: it is kept as unlisted. How many those are."""
         with self._file.writing() as database:
+            # What another sync wanted of those cannot be fetched.
+            database.execute(
+                "DELETE FROM pending WHERE EXISTS (SELECT 1 FROM state WHERE cursor IS ?)"
+                " AND (with_, start) IN (SELECT with_, start FROM collection WHERE unseen)",
+                (since,),
+            )
             kept: int = database.execute(
                 "UPDATE collection SET unseen = 0, unlisted = 1"
                 " WHERE unseen AND EXISTS (SELECT 1 FROM state WHERE cursor IS ?)",
                 (since,),
             ).rowcount
-            database.execute(
-                "DELETE FROM pending WHERE (with_, start) IN (SELECT with_, start FROM kept WHERE unlisted)"
-            )
         return kept
 
     def unlisted(self) -> list[Listed]:
@@ -166,9 +184,15 @@ class Mirror:
         return [_kept(row).collection for row in rows]
 
     def forget(self, collections: Iterable[Listed]) -> int:
-        """Those of these collections that are unlisted still are removed. How many they were."""
+        """Those of these collections that are unlisted still are removed; what the server has of them has to
+        be fetched. How many they were."""
         with self._file.writing() as database:
             names = [(one.with_, one.start) for one in collections]
+            database.executemany(
+                "INSERT INTO pending SELECT with_, start, told, 'forgotten' FROM collection"
+                " WHERE unlisted = 2 AND (with_, start) = (?, ?) ON CONFLICT DO NOTHING",
+                names,
+            )
             gone: int = database.executemany(
                 "DELETE FROM collection WHERE unlisted AND (with_, start) = (?, ?)", names
             ).rowcount

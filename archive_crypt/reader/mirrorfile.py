@@ -35,7 +35,8 @@ CREATE TABLE pending (
 
 -- As it was fetched. `links` in JSON, `form` in XML (XEP-0136 5.7, 5.8). `missing`: so many at its end
 -- were counted and not given. `unseen`: the server was asked for everything anew, and has not told of
--- this one yet. `unlisted`: it told everything else, and neither of this one nor that it was removed.
+-- this one yet. `unlisted`: 1, it told everything else, and neither of this one nor that it was removed;
+-- 2, it had an earlier version than this when it was asked for it.
 CREATE TABLE collection (
     id INTEGER PRIMARY KEY, with_ TEXT NOT NULL, start INTEGER NOT NULL, told TEXT NOT NULL, version INTEGER,
     thread TEXT, subject TEXT, crypt INTEGER NOT NULL, links TEXT NOT NULL, form TEXT,

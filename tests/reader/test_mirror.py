@@ -305,6 +305,28 @@ def test_a_server_that_was_emptied(tmp_path):
     assert (emptied.forget(), emptied.mirrored()) == (3, emptied.archive())
 
 
+def test_a_server_that_was_set_back(tmp_path):
+    """What a server has less of than it had takes nothing from the mirror, also when it goes on; that is told
+    whenever it does. What it has comes when the other is forgotten."""
+    scene = Scene(tmp_path)
+    for _ in range(3):
+        scene.talk(0)
+    scene.sync()
+    before = scene.mirrored()
+    back = Scene(tmp_path)
+    back.desk = Forgetful(back.stream)
+    for _ in range(5):
+        back.talk(0)
+        report = back.sync()
+        assert (report.fetched, report.unlisted, report.troubles, report.settled) == ({}, 1, 1, True)
+        assert back.mirrored() == before
+    assert back.sync().troubles == 0
+    assert back.unlisted() == [head.collection for head, _ in before]
+    assert back.forget() == 1
+    assert len(back.sync().fetched) == 1
+    assert back.mirrored() == back.archive()
+
+
 def test_a_server_that_remembers_again(tmp_path):
     """What was kept as forgotten is as on the server once it is told of again, also what was not fetched, or
     could not be opened, before; and what it says is removed goes."""

@@ -1,6 +1,7 @@
 """The file of a mirror: what it keeps, for whom, and what is told when it cannot be used."""
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from archive_crypt.model import SECOND
 from archive_crypt.reader import mirrorfile, mirrorrows, mirrors
 from archive_crypt.reader.checking import Finding
 from archive_crypt.reader.failures import Problem
-from archive_crypt.reader.mirrordb import Mirror
+from archive_crypt.reader.mirrordb import Mirror, Stored
 from archive_crypt.reader.mirrorrows import Head
 from archive_crypt.reader.opening import Entry
 from archive_crypt.reader.protocol import Change, Listed, Query
@@ -104,14 +105,40 @@ def test_what_was_overtaken(mirror):
     assert mirror.note(told(JULIET), "1", None) == 0
     (before,) = mirror.pending()
     assert mirror.note(told(JULIET), "2", "1") == 0
-    assert not mirror.store(before, Head(JULIET), [message("before")])
+    assert mirror.store(before, Head(JULIET), [message("before")]) is Stored.OVERTAKEN
     (after,) = mirror.pending()
-    assert mirror.store(after, Head(JULIET), [message("after")])
+    assert mirror.store(after, Head(JULIET), [message("after")]) is Stored.ALL
     assert mirror.pending() == []
     assert mirror.note(told(JULIET, removed=True), "3", "1") is None
     assert (mirror.cursor, mirror.count()) == ("2", (1, 1))
     mirror.restart("1")
     assert (mirror.keep_unseen("1"), mirror.unlisted(), mirror.count()) == (0, [], (1, 1))
+
+
+def versions(mirror, *numbers):
+    """What comes of JULIET in these versions, each told of in turn."""
+    for place, number in enumerate(numbers):
+        assert mirror.note(told(JULIET), str(place), mirror.cursor) == 0
+        (pending,) = mirror.pending()
+        yield mirror.store(pending, Head(replace(JULIET, version=number)), [message(f"version {number}")])
+
+
+def test_an_earlier_version(mirror):
+    """An earlier version takes nothing away, nor does what follows it: what is there is the last copy. When
+    it is forgotten, what the server has is to be fetched."""
+    ended = [Stored.ALL, Stored.ALL, Stored.ALL, Stored.SET_BACK, Stored.SET_BACK]
+    assert list(versions(mirror, 0, 2, 2, 1, 9)) == ended
+    (kept,) = mirror.collections(Query())
+    assert (kept.collection.version, kept.unlisted, mirror.pending()) == (2, True, [])
+    assert mirror.forget(mirror.unlisted()) == 1
+    (pending,) = mirror.pending()
+    assert mirror.store(pending, Head(replace(JULIET, version=9)), []) is Stored.ALL
+    assert mirror.unlisted() == []
+
+
+def test_no_versions(mirror):
+    """In a dialect without versions (0.13) the server is believed."""
+    assert list(versions(mirror, None, 2, None, 1)) == [Stored.ALL] * 4
 
 
 def test_who_with_and_when(mirror):

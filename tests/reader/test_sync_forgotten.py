@@ -78,6 +78,22 @@ async def test_what_a_server_forgot_is_kept(romeo, emptied):
 
 
 @ensureDeferred
+async def test_a_conversation_that_was_set_back(serve, romeo):
+    """A server that has less of a conversation than it had takes no message from the mirror; code 4 tells
+    of it, and the marks where it is shown."""
+    before, after = serve(), serve()
+    await before.record("But soft!", "what light", "through yonder")
+    assert (await romeo("sync", at=before)).code == 0
+    await after.record("But soft!")
+    synced = await romeo("sync", at=after)
+    assert synced.code == 4
+    assert "1 collection(s) of the mirror are not on the server any more, or not all of what is" in synced.err
+    lines = (await romeo("read", "--offline", "--json")).lines
+    assert [line["unlisted"] for line in lines] == [True] * 3
+    assert (await romeo("sync", at=after)).code == 0
+
+
+@ensureDeferred
 async def test_forgotten_without_a_question(romeo, emptied):
     """sync --forget --yes removes what the server forgot, and nothing else; without a terminal, and without
     --yes, nothing goes."""

@@ -27,8 +27,8 @@ examples:
 The mirror is in archive-reader/ in $XDG_DATA_HOME, or in ~/.local/share: one encrypted file, and its
 key, which your private keys open; one that you retired opens it no more after the next sync. Only what
 changed since the last sync is fetched; a sync that was interrupted goes on where it was. What is removed
-from the server is removed here. What a server forgot, as one does that was emptied or set back, is
-kept here and marked, until you --forget it, too.
+from the server is removed here. What a server forgot, or has less of, as one does that was emptied or
+set back, is kept here and marked, until you --forget it, too.
 The exit code is 4 if something that was fetched could not be opened, or is suspicious, or if the
 server forgot something since the last time.
 """
@@ -108,8 +108,9 @@ def _note(report: Report, unlisted: int) -> None:
         )
     if unlisted:
         note(
-            f"{unlisted} collection(s) of the mirror are not on the server any more, and it did not say that "
-            "they were removed: they are kept. archive-reader sync --forget removes them here, too."
+            f"{unlisted} collection(s) of the mirror are not on the server any more, or not all of what is "
+            "here, and it did not say that they were removed: they are kept as they are. "
+            "archive-reader sync --forget removes them here, too."
         )
     if not report.settled:
         note("The archive changes faster than it can be fetched: sync again for what came meanwhile.")
