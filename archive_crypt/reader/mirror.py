@@ -5,8 +5,9 @@ The server's cursor is kept with what it stands for, so that a sync which is int
 it was. A collection that changes while it is fetched is told of after the cursor: it is fetched again,
 and there is no end before the server tells of no change.
 
-What the server says was removed goes. What it just does not list any more when it is asked for everything
-anew, or has an earlier version of, stays: it was emptied, or set back, and the mirror is the last copy.
+What the server says was removed goes. If it does not know the cursor, or counts fewer collections than it
+told of, it is asked for everything anew. What it just does not list any more then, or has an earlier
+version of, stays: it was emptied, or set back, and the mirror is the last copy.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Source(Protocol):
     ) -> AsyncGenerator[ChangesPage, None]: ...
 
     def pages(self, collection: Listed, wanted: Wanted) -> AsyncGenerator[ChatPage, None]: ...
+
+    async def count(self) -> int | None: ...
 
 
 @dataclass(slots=True)
@@ -92,28 +95,41 @@ class Sync:
         if now - (mirror.synced or now) > _STALE:
             mirror.restart(mirror.cursor)
         for _ in range(_ROUNDS):
-            changed = await self._look()
+            since, count = mirror.cursor, await self._count()
+            await self._look()
             wanted = [pending for pending in mirror.pending() if pending not in self._unfetched]
-            if not changed and not wanted:
+            if wanted or mirror.cursor != since:
+                await self._fetch_all(wanted)
+            elif count is not None and count < mirror.expected():
+                self._restart(since)
+            else:
                 mirror.settle(now)
                 self._report.settled = True
                 break
-            await self._fetch_all(wanted)
         return self._reported()
 
-    async def _look(self) -> bool:
-        """Note what changed since the cursor; whether anything did."""
+    async def _count(self) -> int | None:
+        """How many collections the server has; None: it does not say, or everything was asked for anew, so
+        that nothing can be found out by it. If nothing changed from before it is asked until after, so many
+        are expected here, too: unless it was emptied, or set back, and takes any cursor for its own."""
+        return None if self._restarted else await self._source.count()
+
+    def _restart(self, cursor: str | None) -> None:
+        self._restarted = True
+        self._mirror.restart(cursor)
+
+    async def _look(self) -> None:
+        """Note what changed since the cursor, and where that goes on."""
         cursor = self._mirror.cursor
         try:
-            return await self._look_after(cursor)
+            await self._look_after(cursor)
         except NotFound:  # the server does not know it (any more)
             if cursor is None or self._restarted:
                 raise NotUnderstood("The server does not know where its changes go on.") from None
-            self._restarted = True
-            self._mirror.restart(cursor)
-            return await self._look_after(None)
+            self._restart(cursor)
+            await self._look_after(None)
 
-    async def _look_after(self, since: str | None) -> bool:
+    async def _look_after(self, since: str | None) -> None:
         cursor = since
         async with aclosing(self._source.modified(after=since)) as pages:
             async for page in pages:
@@ -123,11 +139,10 @@ class Sync:
                     raise NotUnderstood("The server tells of changes, and not where to go on from.")
                 removed = self._mirror.note(page.changes, page.cursor, cursor)
                 if removed is None:
-                    return True  # another sync is at it: go on from where that got to
+                    return  # another sync is at it: go on from where that got to
                 self._report.removed += removed
                 cursor = page.cursor
         self._report.unlisted += self._mirror.keep_unseen(cursor)
-        return cursor != since
 
     async def _fetch_all(self, wanted: Sequence[Pending]) -> None:
         """All of these, some at a time."""

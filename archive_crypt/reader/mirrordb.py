@@ -178,6 +178,14 @@ class Mirror:
             ).rowcount
         return kept
 
+    def expected(self) -> int:
+        """How many collections the server has, as far as it told: those that are here as they are there."""
+        count: int = self._file.one(
+            "SELECT count(*) FROM collection WHERE NOT unlisted"
+            " AND (with_, start) NOT IN (SELECT with_, start FROM pending)"
+        )
+        return count
+
     def unlisted(self) -> list[Listed]:
         """The collections that are only here, as far as the server tells, by their start."""
         rows = self._file.all("SELECT * FROM kept WHERE unlisted ORDER BY start, with_")

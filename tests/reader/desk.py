@@ -42,6 +42,11 @@ class Desk:
             for collection in page.collections:
                 yield collection
 
+    async def count(self):
+        request = plain.listing(self.dialect, Query(), PageRequest(max=1))
+        info = protocol.read_list(await self._ask(request)).info
+        return info.count if info else 0
+
     async def pages(self, collection, wanted):
         names = [key_name(name) for name in wanted.key_names]
         build = partial(plain.retrieve, self.dialect, collection, children=names)

@@ -77,6 +77,22 @@ async def test_what_a_server_forgot_is_kept(romeo, emptied):
         assert shown.out.count("NOT ON THE SERVER ANY MORE") == len(marked)
 
 
+@pytest.mark.parametrize("anew", [0, 1, 2])
+@ensureDeferred
+async def test_a_server_that_was_emptied(serve, romeo, anew):
+    """It is found out though it knows nothing of what it had, and takes any cursor, whether it has anything
+    anew or not: code 4 tells of it once, and nothing goes."""
+    before, after = serve(), serve()
+    for hour in range(3):
+        await before.record("But soft!", at=MORNING + hour * HOUR)
+    assert (await romeo("sync", at=before)).code == 0
+    for hour in range(anew):
+        await after.record("Good morrow", at=MORNING + (4 + hour) * HOUR)
+    synced = await romeo("sync", "--json", at=after)
+    assert (synced.code, synced.lines[0]["unlisted"], synced.lines[0]["collections"]) == (4, 3, 3 + anew)
+    assert (await romeo("sync", at=after)).code == 0
+
+
 @ensureDeferred
 async def test_a_conversation_that_was_set_back(serve, romeo):
     """A server that has less of a conversation than it had takes no message from the mirror; code 4 tells
