@@ -34,7 +34,7 @@ def make(account: str, private_keys: Sequence[PrivateKey], confirmed: Container[
     path, key_path = _paths(account)
     halves = mirrorkey.fit(private_keys, confirmed)
     with files.locked(key_path):
-        keys = _keys(key_path, private_keys, halves)
+        keys = _keys(path, key_path, private_keys, halves)
         known = mirrorkey.names(key_path)
         retired = {name for name in known if name not in confirmed}
         at_hand = any(half.name in confirmed for half in halves)
@@ -59,20 +59,28 @@ def find(account: str, private_keys: Sequence[PrivateKey]) -> Mirror:
         try:
             return _opened(path, mirrorkey.load(key_path, private_keys))
         except FileNotFoundError:
-            raise Problem(
-                f"{key_path} does not exist, and without it {path} cannot be opened: "
-                "move that away and sync again."
-            ) from None
+            raise _locked_out(path, key_path) from None
 
 
-def _keys(key_path: Path, private_keys: Sequence[PrivateKey], halves: Sequence[PublicKey]) -> list[bytes]:
-    """As `mirrorkey.load`; where there is no file, a new key, in one that opens with these alone."""
+def _keys(
+    path: Path, key_path: Path, private_keys: Sequence[PrivateKey], halves: Sequence[PublicKey]
+) -> list[bytes]:
+    """As `mirrorkey.load`; where there is no mirror yet, a new key, in a file that opens with these alone."""
     try:
         return mirrorkey.load(key_path, private_keys)
     except FileNotFoundError:
+        if path.exists() and path.stat().st_size:  # the key may be in a backup: no other takes its place
+            raise _locked_out(path, key_path) from None
         key = secrets.token_bytes(mirrorkey.SIZE)
         mirrorkey.replace(key_path, key, halves)
         return [key]
+
+
+def _locked_out(path: Path, key_path: Path) -> Problem:
+    return Problem(
+        f"{key_path} does not exist, and without it {path} cannot be opened: bring it back from a backup, "
+        "or move the mirror away and sync again."
+    )
 
 
 def _opened(path: Path, keys: Sequence[bytes]) -> Mirror:

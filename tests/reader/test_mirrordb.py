@@ -256,7 +256,7 @@ def test_places(tmp_path, monkeypatch):
     with pytest.raises(Problem, match="There is no mirror of juliet@x"):
         mirrors.find("juliet@x", [LAPTOP])
     (tmp_path / "archive-reader" / "romeo@x.mirror.key").unlink()
-    with pytest.raises(Problem, match="without it .* cannot be opened: move that away and sync again"):
+    with pytest.raises(Problem, match="without it .* cannot be opened: bring it back from a backup, or move"):
         mirrors.find("romeo@x", [LAPTOP])
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

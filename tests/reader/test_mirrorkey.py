@@ -129,6 +129,27 @@ def test_damaged_keys(key_path, damage):
     assert key_path.read_bytes() == content
 
 
+def test_lost_keys(path, key_path):
+    """A key file that is gone is never replaced by another key beside a mirror; what to do is said."""
+    fill(LAPTOP)
+    lost = key_path.read_bytes()
+    key_path.unlink()
+    for use in (opens, partial(synced, confirmed=BOTH)):
+        with pytest.raises(Problem, match="does not exist, and without it .* bring it back from a backup"):
+            use(LAPTOP)
+        assert not key_path.exists()
+    key_path.write_bytes(lost)
+    assert opens(LAPTOP) == 20
+
+
+def test_begun_and_killed(path, key_path):
+    """A mirror with nothing in it yet is made anew without its key."""
+    path.parent.mkdir(parents=True)
+    path.touch()
+    fill(LAPTOP)
+    assert opens(LAPTOP) == 20
+
+
 def test_no_key_to_make_it_for(home):
     """Without a private key there is no mirror: it is never in clear."""
     with pytest.raises(Problem, match="A mirror is encrypted for your own key"):
