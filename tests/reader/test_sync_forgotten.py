@@ -125,18 +125,33 @@ async def test_forgotten_without_a_question(romeo, emptied):
     assert len((await romeo("sync", "--forget", "--json", at=after)).lines) == 1
 
 
+@ensureDeferred
+async def test_forgotten_just_now(romeo, emptied):
+    """What the server forgot since the last sync does not go without a question, but with the next sync."""
+    after = await emptied()
+    synced, forgotten = (await romeo("sync", "--forget", "--yes", "--json", at=after)).lines
+    assert (synced["unlisted"], forgotten) == (2, {"forgotten": 0})
+    assert len((await romeo("list", "--offline", "--json")).lines) == 2
+    synced = await romeo("sync", "--forget", "--yes", at=after)
+    assert "2 collection(s) forgotten." in synced.out
+    assert (await romeo("list", "--offline", "--json")).lines == []
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
 @pytest.mark.parametrize(("answer", "stay"), [(b"y", 0), (b"n", 2), (b"", 2)])
 @ensureDeferred
 async def test_it_is_asked_before_it_is_forgotten(
-    romeo, emptied, certificate, key_files, tmp_path, answer, stay
+    romeo, emptied, certificate, key_files, tmp_path, answer, stay, more
 ):
-    """At a terminal what would go is shown; only a yes removes it."""
+    """At a terminal what would go is shown, also in JSON; only a yes removes it."""
     after = await emptied()
     where = ["--host", "127.0.0.1", "--port", after.port, "--ca", certificate]
     variables = {cli.PASSWORD: USERS["romeo"], "XDG_DATA_HOME": os.environ["XDG_DATA_HOME"]}
 
     def answered():
-        shell = AtTerminal("sync", ROMEO, "--forget", "--key", key_files["laptop"], *where, **variables)
+        shell = AtTerminal(
+            "sync", ROMEO, "--forget", *more, "--key", key_files["laptop"], *where, **variables
+        )
         shell.types(
             answer, after=b"Remove 2 collection(s) from the mirror, which may be the last copy? [y/N] "
         )

@@ -40,7 +40,9 @@ def _arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--forget", action="store_true", help="then remove from the mirror what the server forgot"
     )
-    command.add_argument("--yes", action="store_true", help="with --forget: do not ask")
+    command.add_argument(
+        "--yes", action="store_true", help="with --forget: do not ask; what it forgot just now stays"
+    )
 
 
 def _begin(options: argparse.Namespace) -> Doing:
@@ -50,6 +52,7 @@ def _begin(options: argparse.Namespace) -> Doing:
 
     async def sync() -> int:
         with mirrors.make(connection.account.bare, private_keys, confirmed) as mirror:
+            before = mirror.unlisted()
             async with connection:
                 with progress("fetching") as fetched:
                     run = Sync(Archive(connection), mirror, Book(private_keys), fetched)
@@ -57,17 +60,25 @@ def _begin(options: argparse.Namespace) -> Doing:
             unlisted = mirror.unlisted()
             _tell(display, report, len(unlisted), mirror.count())
             if options.forget and unlisted:
-                await _forget(options, mirror, unlisted)
+                await _forget(options, mirror, unlisted, before)
         return SUSPICIOUS if report.troubles else DONE
 
     return sync()
 
 
-async def _forget(options: argparse.Namespace, mirror: Mirror, unlisted: Sequence[Listed]) -> None:
+async def _forget(
+    options: argparse.Namespace, mirror: Mirror, unlisted: Sequence[Listed], before: Sequence[Listed]
+) -> None:
+    """Without a question only what was unlisted `before` goes: nobody may have seen yet what else is, and a
+    server that lies for a moment would empty the mirror."""
     display = given.display(options)
-    if not options.yes:
-        if not options.json:
-            display.collections(unlisted)
+    if options.yes:
+        new = [one for one in unlisted if one not in before]
+        unlisted = [one for one in unlisted if one in before]
+        if new:
+            note(f"{len(new)} of them are not forgotten without a question before the next sync.")
+    else:
+        display.collections(unlisted)
         question = f"Remove {len(unlisted)} collection(s) from the mirror, which may be the last copy?"
         if not await asking.confirm(question, "--yes"):
             note("Nothing was forgotten.")
