@@ -97,9 +97,11 @@ def _rekeyed(path: Path, keys: Sequence[bytes], key_path: Path, halves: Sequence
     key = secrets.token_bytes(mirrorkey.SIZE)
     with _opened(path, keys) as mirror:
         mirror.rekey(key, partial(mirrorkey.add, key_path, key, halves))
-    with Mirror(path, key):  # each page of it is looked at, see MirrorFile, before the old key goes
-        mirrorkey.replace(key_path, key, halves)
-    return Mirror(path, key)
+    with contextlib.ExitStack() as opened:
+        mirror = opened.enter_context(Mirror(path, key))  # each page is looked at, see MirrorFile
+        mirrorkey.replace(key_path, key, halves)  # only then the old key goes
+        opened.pop_all()
+    return mirror
 
 
 def _paths(account: str) -> tuple[Path, Path]:
