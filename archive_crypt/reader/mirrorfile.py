@@ -109,7 +109,9 @@ class MirrorFile:
         """
         with self._telling():
             # In WAL a file would be half in the old key and half in the new one until it is checkpointed.
-            self._connection.execute("PRAGMA journal_mode = DELETE")
+            ((mode,),) = self._connection.execute("PRAGMA journal_mode = DELETE")
+            if mode != "delete":
+                raise Problem(f"{self._path} {_TROUBLES[sqlcipher.SQLITE_BUSY]}")
             # No power cut may bring a journal back when the key that it is encrypted with is gone.
             self._connection.execute("PRAGMA synchronous = EXTRA")
 
