@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def make(account: str, private_keys: Sequence[PrivateKey], confirmed: Container[
     """
     path, key_path = _paths(account)
     halves = mirrorkey.fit(private_keys, confirmed)
-    with files.locked(key_path):
+    with files.locked(key_path), _advising(path, key_path, private_keys):
         keys = _keys(path, key_path, private_keys, halves)
         known = mirrorkey.names(key_path)
         retired = {name for name in known if name not in confirmed}
@@ -55,7 +55,8 @@ def find(account: str, private_keys: Sequence[PrivateKey]) -> Mirror:
     path, key_path = _paths(account)
     if not path.exists():
         raise Problem(f"There is no mirror of {account} here: archive-reader sync {account} makes one.")
-    with files.locked(key_path):  # or it could get another key in between
+    # Locked, or it could get another key in between.
+    with files.locked(key_path), _advising(path, key_path, private_keys):
         try:
             return _opened(path, mirrorkey.load(key_path, private_keys))
         except FileNotFoundError:
@@ -74,6 +75,21 @@ def _keys(
         key = secrets.token_bytes(mirrorkey.SIZE)
         mirrorkey.replace(key_path, key, halves)
         return [key]
+
+
+@contextlib.contextmanager
+def _advising(path: Path, key_path: Path, private_keys: Sequence[PrivateKey]) -> Iterator[None]:
+    """Who was killed while the mirror got another key may have left it under one that opens with a private
+    key which is not at hand: then that is said, and not that it is damaged."""
+    try:
+        yield
+    except NotOfThisKey:
+        if mirrorkey.names(key_path) <= {key.fingerprint for key in private_keys}:
+            raise
+        raise Problem(
+            f"{path} does not open with these of your private keys: give the others, too, with which you "
+            "synced before (--key FILE). If there are none, it is damaged: move it away and sync again."
+        ) from None
 
 
 def _locked_out(path: Path, key_path: Path) -> Problem:

@@ -313,6 +313,19 @@ def test_two_keys_and_in_use(home, monkeypatch):
         opens(LAPTOP)
 
 
+@pytest.mark.parametrize("use", [opens, partial(synced, confirmed=BOTH)])
+def test_killed_and_another_key_at_hand(path, key_path, use):
+    """Where a kill left two keys, and the key at hand opens only that which the mirror did not get any more,
+    the advice is to give the other, and not to move the mirror away; nothing is changed."""
+    fill(LAPTOP)
+    mirrorkey.add(key_path, bytes(mirrorkey.SIZE), [PHONE.public()])
+    before = path.read_bytes(), key_path.read_bytes()
+    with pytest.raises(Problem, match="give the others, too, with which you synced before .--key FILE"):
+        use(PHONE)
+    assert (path.read_bytes(), key_path.read_bytes()) == before
+    assert opens(LAPTOP) == opens(PHONE, LAPTOP) == 20
+
+
 def test_killed_while_it_is_encrypted_anew(home, path, key_path):
     """The same where a part of the mirror is encrypted with the new key already; nothing is left in clear."""
     fill(LAPTOP, PHONE, size=400)
