@@ -84,11 +84,15 @@ class Watch:
         return wanted is None or wanted in (collection.with_, bare, bare.rpartition("@")[2])
 
     async def _skip(self, collection: Listed) -> None:
-        """Follow a collection from its present end on."""
+        """Follow a collection from its present end on. If that cannot be told, what is said from now on is
+        shown when it changes."""
         book = self._book.blank()
         try:
             page = await self._archive.sealed.page(collection, book, PageRequest(max=1, before=""))
         except NotFound:
+            return
+        except NotUnderstood as error:
+            self._report(collection, str(error))
             return
         book.begin(collection, page.index + len(page))
         last = page.info.last if page.info else None

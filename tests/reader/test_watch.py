@@ -19,6 +19,7 @@ from archive_crypt.core.items import ReadItem
 from archive_crypt.core.rsm import PageInfo
 from archive_crypt.model import SECOND, Direction
 from archive_crypt.reader import given, protocol
+from archive_crypt.reader.errors import NotUnderstood
 from archive_crypt.reader.opening import Book
 from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.watching import Watch
@@ -145,6 +146,33 @@ async def test_where_the_server_makes_no_sense(served, watching):
     assert await watching(use, report=lambda *why: told.append(why)) == [(NURSE, ["Ay me"])]
     ((collection, why),) = told
     assert (collection.with_, why) == (JULIET, "The server gives the same page again and again.")
+
+
+@ensureDeferred
+async def test_no_sense_at_the_beginning(served, using):
+    """A collection whose end the server does not tell in any sense is told of; it ends nothing, and what is
+    said in it from then on comes, as of the others."""
+    told = []
+    await served.record("Good morrow", at=soon() - 10)
+
+    async def use(archive):
+        page, watched = (
+            archive.sealed.page,
+            Watch(archive, Book([LAPTOP]), Query(), lambda *why: told.append(why)),
+        )
+
+        async def senseless(collection, wanted, request):
+            raise NotUnderstood("The answer is another collection.")
+
+        archive.sealed.page = senseless
+        await watched.begin()
+        archive.sealed.page = page
+        await as_asyncio(served.record("But soft", at=soon()))
+        return await news(watched)
+
+    assert await using(served, use) == [(JULIET, ["But soft"])]
+    ((collection, why),) = told
+    assert (collection.with_, why) == (JULIET, "The answer is another collection.")
 
 
 @ensureDeferred
