@@ -3,10 +3,12 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +50,14 @@ def keyring(verona):
     files = [verona.secret(R), verona.public(J), verona.public(M)]
     with Keyring(files, lambda: pytest.fail("no passphrase is needed")) as found:
         yield found
+
+
+@pytest.fixture
+def runtime(monkeypatch):
+    """Where the keys' copies are; its name is short, as that of a socket in it may have 107 octets."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder)
 
 
 def entry(message, kind="from", at=START):
@@ -304,21 +314,19 @@ def test_files_without_keys(tmp_path):
         pass
 
 
-def test_nothing_stays(verona, monkeypatch, tmp_path):
+def test_nothing_stays(verona, monkeypatch, runtime, tmp_path):
     """Afterwards neither the keys' copy nor its agent is there; the user's own keyring is not touched."""
     monkeypatch.setenv("GNUPGHOME", str(tmp_path / "own"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with Keyring([verona.secret(R)], lambda: b"") as keyring:
         keyring.open(verona.seals(J, signcrypt(ROMEO), R))
-        (home,) = tmp_path.glob("archive-reader-*")
+        (home,) = runtime.iterdir()
         assert home.stat().st_mode & 0o777 == 0o700
-    assert list(tmp_path.iterdir()) == []
+    assert list(runtime.iterdir()) == list(tmp_path.iterdir()) == []
     assert not runs_in(home)
 
 
-def test_left_while_a_thread_opens(verona, monkeypatch, tmp_path):
+def test_left_while_a_thread_opens(verona, runtime):
     """Who was told to end and still opens a message keeps nothing alive: what is left behind is gone."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     message, opened = verona.seals(J, signcrypt(ROMEO), R), threading.Event()
 
     def open_some():
@@ -331,9 +339,9 @@ def test_left_while_a_thread_opens(verona, monkeypatch, tmp_path):
         with Keyring([verona.secret(R)], lambda: b"") as keyring:
             ended = pool.submit(open_some)
             assert opened.wait(20)
-            (home,) = tmp_path.iterdir()
+            (home,) = runtime.iterdir()
         ended.result(20)
-    assert list(tmp_path.iterdir()) == []
+    assert list(runtime.iterdir()) == []
     assert not runs_in(home)
 
 
