@@ -7,6 +7,7 @@ compressed messages, which is what gpg's users send, nor open with a key that ha
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import re
@@ -32,6 +33,8 @@ _OPTIONS = (
 #: Linux has it; mkdtemp is safe there.
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 _STATUS = "[GNUPG:] "
+#: Seconds that one of its programs may take, for one message or all keys of a file.
+_PATIENCE = 120
 _AGENT = "See whether gpg works otherwise (gpg --list-secret-keys), and try again."
 #: How its listings write a colon, and what else would confuse them.
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
@@ -156,9 +159,11 @@ class Keyring:
         status = self._gpg(["--import"], octets).status
         if not any(line.startswith("IMPORT_OK ") for line in status):
             raise Problem(f"{path} holds no OpenPGP key.")
-        counts = next((line.split() for line in status if line.startswith("IMPORT_RES ")), [])
-        read, *taken = counts[10:13]  # of the secret keys in it; gpg calls it OK for the public half alone
-        if read != "0" and taken == ["0", "0"]:
+        # Of the secret keys in it: how many there are, are new, and were here; gpg calls it OK for the public
+        # half alone.
+        counts = next((line.split()[10:13] for line in status if line.startswith("IMPORT_RES ")), [])
+        numbers = [int(count) for count in counts if count.isdecimal()]
+        if len(numbers) < 3 or sum(numbers[1:]) < numbers[0]:
             raise Problem(f"gpg does not take the secret key in {path}. {_AGENT}")
 
     def _learn(self) -> None:
@@ -184,11 +189,7 @@ class Keyring:
                     certificate.user_ids.add(_ESCAPED.sub(lambda found: chr(int(found[1], 16)), fields[9]))
 
     def _is_protected(self) -> bool:
-        done = subprocess.run(  # noqa: S603 - no shell, our own words
-            [_program("gpg-connect-agent"), "--homedir", self._home, "KEYINFO --list", "/bye"],
-            capture_output=True,
-            check=False,
-        )
+        done = _run("gpg-connect-agent", "--homedir", self._home, "KEYINFO --list", "/bye")
         lines = [line.split() for line in _lines(done.stdout)]
         if ["OK"] not in lines:
             raise Problem(f"gpg-agent cannot be asked. {_AGENT}")
@@ -210,28 +211,38 @@ class Keyring:
                     # A pipe takes 64 KiB without a reader, and no passphrase is that long.
                     passphrase.write(self._passphrase + b"\n")
                 options = ("--passphrase-fd", str(reading), "--status-fd", str(status.fileno()))
-                done = subprocess.run(  # noqa: S603 - no shell, our own words
-                    [_program("gpg"), "--homedir", self._home, *_OPTIONS, *options, *arguments],
-                    input=given,
-                    capture_output=True,
-                    pass_fds=(reading, status.fileno()),
-                    check=False,
+                fds = (reading, status.fileno())
+                done = _run(
+                    "gpg", "--homedir", self._home, *_OPTIONS, *options, *arguments, given=given, pass_fds=fds
                 )
             status.seek(0)
             told = [line.removeprefix(_STATUS) for line in _lines(status.read()) if line.startswith(_STATUS)]
         return _Done(done.returncode != 0, done.stdout, told)
 
     def _clear(self) -> None:
-        subprocess.run(  # noqa: S603 - no shell, our own words
-            [_program("gpgconf"), "--homedir", self._home, "--kill", "gpg-agent"],
-            capture_output=True,
-            check=False,
-        )
+        with contextlib.suppress(Problem):  # an agent whose home is gone ends by itself
+            _run("gpgconf", "--homedir", self._home, "--kill", "gpg-agent")
         shutil.rmtree(self._home, ignore_errors=True)
 
 
-def _program(name: str) -> str:
-    return shutil.which(name) or name
+def _run(
+    name: str, *arguments: str, given: bytes = b"", pass_fds: Sequence[int] = ()
+) -> subprocess.CompletedProcess[bytes]:
+    """A program of gpg's.
+
+    :raises Problem: it comes to no end.
+    """
+    try:
+        return subprocess.run(  # noqa: S603 - no shell, our own words
+            [shutil.which(name) or name, *arguments],
+            input=given,
+            capture_output=True,
+            pass_fds=pass_fds,
+            check=False,
+            timeout=_PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        raise Problem(f"{name} does not answer in {_PATIENCE} seconds. {_AGENT}") from None
 
 
 def _lines(octets: bytes) -> list[str]:

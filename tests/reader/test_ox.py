@@ -374,3 +374,40 @@ def test_without_the_agent(verona, monkeypatch, tmp_path):
     ):
         pass
     assert list((tmp_path / ("x" * 100)).iterdir()) == []
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    """A function that puts a script in the place of gpg."""
+
+    def put(script):
+        path = tmp_path / "gpg"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o700)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    return put
+
+
+@pytest.mark.parametrize("says", ["", "[GNUPG:] IMPORT_RES 2 0 0 0 2 0 0 0 0 2 1 0 0 0 0"])
+def test_not_all_secret_keys(verona, stand_in, says):
+    """Where gpg takes only some of the secret keys of a file, or does not say, that is told."""
+    path = verona.secret(R)
+    stand_in(
+        f"""while [ "$1" != --status-fd ]; do shift; done
+        printf '[GNUPG:] IMPORT_OK 17 X\\n{says}\\n' > "/dev/fd/$2" """
+    )
+    with (
+        pytest.raises(Problem, match="does not take the secret key"),
+        Keyring([path], lambda: b""),
+    ):
+        pass
+
+
+def test_a_program_that_hangs(verona, stand_in, monkeypatch):
+    """A gpg that comes to no end is not waited for without end."""
+    path = verona.secret(R)
+    stand_in("exec sleep 600")
+    monkeypatch.setattr(openpgp, "_PATIENCE", 0.1)
+    with pytest.raises(Problem, match="gpg does not answer in"), Keyring([path], lambda: b""):
+        pass
