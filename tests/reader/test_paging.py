@@ -4,7 +4,7 @@ import pytest
 
 from archive_crypt.core.rsm import PageInfo
 from archive_crypt.reader.errors import NotUnderstood
-from archive_crypt.reader.xep_0136.paging import COLLECTIONS, ITEMS, Paging
+from archive_crypt.reader.xep_0136.paging import COLLECTIONS, ITEMS, PAGES, Paging
 
 
 def follow(*pages, complete=True, **begun):
@@ -75,6 +75,13 @@ def test_more_and_more(count, most):
     more than there can be, or not."""
     with pytest.raises(NotUnderstood, match="no end"):
         follow(*pages(1_000, count, most + 2_000), most=most)
+
+
+def test_very_small_pages():
+    """A server that gives one at a time, however many it counts, comes to an end before all round trips are
+    made that there could be."""
+    with pytest.raises(NotUnderstood, match="262,145 by now, and comes to no end"):
+        follow(*pages(1, lambda place: 10**12, PAGES + 10), most=COLLECTIONS)
 
 
 @pytest.mark.parametrize(("most", "there"), [(ITEMS, 1_000_000), (COLLECTIONS, 10_000_000)])

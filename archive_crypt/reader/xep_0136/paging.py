@@ -8,6 +8,8 @@ from archive_crypt.reader.errors import NotUnderstood
 #: What a collection may hold, whatever a server counts: our recorder writes 2^16 items at most, and uploads
 #: may add to those. And what may be listed: archives of ten million collections are.
 ITEMS, COLLECTIONS = 2**20, 2**24
+#: And on how many pages: a hundred on each are asked for. A server may give fewer, but not one each for ever.
+PAGES = 2**18
 #: So many more than were counted at first may come, as a set grows while it is read.
 _GROWTH = 10_000
 
@@ -55,7 +57,7 @@ class Paging:
     def _check_bound(self, count: int | None) -> None:
         if self._bound is None:
             self._bound = self._most if count is None else min(2 * count + _GROWTH, self._most)
-        if self._received > self._bound:
+        if self._received > self._bound or len(self._seen) > PAGES:
             raise NotUnderstood(
                 f"The server gives more and more, {self._received:,} by now, and comes to no end."
             )
