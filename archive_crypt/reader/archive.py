@@ -17,7 +17,7 @@ from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.model import EncryptedKey, Micros, PageRequest
 from archive_crypt.reader import protocol, xep_0136, xep_0241
 from archive_crypt.reader.connection import Connection
-from archive_crypt.reader.errors import NotOffered, Refused
+from archive_crypt.reader.errors import NotOffered, NotUnderstood, Refused
 from archive_crypt.reader.protocol import ChangesPage, ChatPage, Listed, Query
 from archive_crypt.reader.xep_0136 import XEP_0136
 from archive_crypt.reader.xep_0136.preferences import Preferences
@@ -99,10 +99,10 @@ class Archive:
         return self.plain.collections(query)
 
     async def count(self) -> int | None:
-        """How many collections there are; None: the server does not say."""
+        """How many collections there are; None: the server does not say, or not in any sense."""
         try:
             _, count = await self.plain.newest()
-        except (NotOffered, Refused):
+        except (NotOffered, NotUnderstood, Refused):
             return None
         return count
 

@@ -31,6 +31,17 @@ class Forgetful(ArchiveHandler):
             super().onRequest(iq)
 
 
+class Uncounted(ArchiveHandler):
+    """It does not list collections."""
+
+    def onRequest(self, iq):
+        if "<list" in iq.toXml():
+            iq.handled = True
+            self.send(StanzaError("internal-server-error").toResponse(iq))
+        else:
+            super().onRequest(iq)
+
+
 @pytest.fixture
 def romeo(reader, key_files):
     """A function that runs a command as romeo, with his laptop's key."""
@@ -91,6 +102,16 @@ async def test_a_server_that_was_emptied(serve, romeo, anew):
     synced = await romeo("sync", "--json", at=after)
     assert (synced.code, synced.lines[0]["unlisted"], synced.lines[0]["collections"]) == (4, 3, 3 + anew)
     assert (await romeo("sync", at=after)).code == 0
+
+
+@ensureDeferred
+async def test_a_server_that_does_not_count(serve, romeo):
+    """What it tells to have changed is fetched all the same."""
+    server = serve(handler=Uncounted)
+    await server.record("But soft!")
+    synced = await romeo("sync", at=server)
+    assert (synced.code, synced.err) == (0, "")
+    assert "1 collection(s) fetched, 0 removed; the mirror has 1, with 1 messages." in synced.out
 
 
 @ensureDeferred
