@@ -5,13 +5,14 @@ archived then (XEP-0136 4, XEP-0155).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from lxml import etree
 
 from archive_crypt.core import jids
 from archive_crypt.core.items import ReadItem
 from archive_crypt.model import Otr
-from archive_crypt.reader import otr, ssn
+from archive_crypt.reader import otr, ox, ssn
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.opening import Entry
@@ -96,10 +97,35 @@ def outcome(entries: Iterable[Entry]) -> Outcome | None:
     return found
 
 
-def negotiates(entry: Entry) -> bool:
-    """Whether it is a message of a negotiation: none of them is to be stored anywhere (XEP-0136 4.2)."""
+def said(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries without the messages that negotiate, as none of them is to be stored anywhere (XEP-0136
+    4.2). One that says something besides stays, without what it negotiates: anybody can add that to what he
+    says."""
+    found = []
+    for entry in entries:
+        if _negotiates(entry):
+            if not _says(entry):
+                continue
+            entry = _without_form(entry)
+        found.append(entry)
+    return found
+
+
+def _negotiates(entry: Entry) -> bool:
     message = None if entry.item is None else _message(entry.item)
     return message is not None and ssn.read(message) is not None
+
+
+def _says(entry: Entry) -> bool:
+    texts = () if entry.item is None else entry.item.bodies
+    return any(text for _, text in texts) or ox.is_openpgp(entry)
+
+
+def _without_form(entry: Entry) -> Entry:
+    if entry.item is None:
+        return entry
+    rest = tuple(text for text in entry.item.rest if parse(text.encode()).tag != ssn.ELEMENT)
+    return replace(entry, item=replace(entry.item, rest=rest))
 
 
 def _came(message: etree._Element, form: Form, offered: tuple[Logging, ...]) -> Outcome | None:

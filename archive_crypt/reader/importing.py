@@ -175,7 +175,7 @@ def besides(subject: str | None, extras: Extras) -> uploads.How:
 def _items(transcript: Transcript, report: Report, summary: Summary) -> list[ReadItem]:
     """Those entries that can be vouched for: saved anew, they would all look alike. What negotiated is no
     message, and is not saved anywhere."""
-    said = [entry for entry in transcript.entries if not agreed.negotiates(entry)]
+    said = agreed.said(transcript.entries)
     good = [entry for entry in said if not entry.suspicious]
     items = [item for entry in good if (item := settled(entry).item) is not None and item.at is not None]
     lost = len(said) - len(items)

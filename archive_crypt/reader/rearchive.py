@@ -171,7 +171,7 @@ class Rearchive:
         told = transcript.collection
         outcome = self._agreements.outcome(told, transcript.entries)
         mode = await self._check(told, _with_said(outcome, logging))
-        said = [entry for entry in transcript.entries if not agreed.negotiates(entry)]
+        said = agreed.said(transcript.entries)
         good = [settled(entry) for entry in said if not entry.suspicious and entry.at is not None]
         items = tuple(entry.item for entry in good if entry.item is not None)
         lost = len(said) - len(items) + transcript.missing + transcript.withheld

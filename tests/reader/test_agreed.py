@@ -1,6 +1,7 @@
 """What two agreed of the logging of a conversation, read from its messages; what may be archived then."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from lxml import etree
@@ -70,10 +71,24 @@ def test_outcomes(messages, expected):
 
 def test_what_negotiates():
     """The messages that negotiate are told from others, and from what could not be read."""
-    assert agreed.negotiates(entry(OFFER))
-    assert not agreed.negotiates(entry(text="But soft"))
-    assert not agreed.negotiates(Entry(0, True, None, None, ()))
+    others = [entry(text="But soft"), Entry(0, True, None, None, ())]
+    assert agreed.said([entry(OFFER), *others, entry(DONE)]) == others
     assert outcome() is None
+
+
+@pytest.mark.clause("0136-otr-notes-02")
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [("I owe you 1000 ducats", ()), (None, ('<openpgp xmlns="urn:xmpp:openpgp:0">QUJD</openpgp>',))],
+)
+def test_what_is_said_beside_a_negotiation(text, more):
+    """A message that negotiates and says something too is one of those that say something; only what it
+    negotiates is left out."""
+    both = entry(OFFER, text)
+    both = replace(both, item=replace(both.item, rest=(*both.item.rest, *more)))
+    (kept,) = agreed.said([both])
+    assert kept.item.bodies == both.item.bodies
+    assert kept.item.rest == tuple(child for child in both.item.rest if "feature-neg" not in child)
 
 
 def test_what_is_nested_as_deep_as_can_be():
@@ -187,6 +202,17 @@ async def test_what_was_agreed_is_obeyed(served, reader, laptop, tmp_path):
         assert f"{JULIET}, 2026-11-21T10:00:00Z: not saved. You and {JULIET} agreed" in done.err
         assert "archive-reader prefs contact" in done.err
         assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["said"]
+
+
+@ensureDeferred
+async def test_what_is_said_beside_is_saved(served, reader, laptop, tmp_path):
+    """What a contact says in a message that negotiates is saved with the rest of it."""
+    mixed = OFFER.replace("<no-store xmlns='urn:xmpp:hints'/>", "")
+    said = [entry(mixed, "one"), entry(answer(Otr.FORBID)), entry(text="two")]
+    path = transcript(tmp_path / "x.jsonl", (JULIET, *said))
+    done = await reader("save", ROMEO, path, *laptop, "--json", at=served)
+    assert (done.code, done.lines[0]["messages"]) == (0, 2)
+    assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["one", "two"]
 
 
 @pytest.mark.clause("0136-otr-nego-07")

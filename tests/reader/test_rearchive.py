@@ -544,6 +544,20 @@ async def test_on_the_record(served, reader, laptop, transcript):
 
 
 @ensureDeferred
+async def test_what_is_said_beside_a_negotiation(served, reader, laptop, transcript):
+    """What a contact says in a message that negotiates is archived with the rest, and nothing is lost unsaid."""
+    path = transcript("two", negotiation=agreed("may"))
+    path.write_text(
+        path.read_text().replace('"rest": ["<feature', '"bodies": [{"text": "one"}], "rest": ["<feature')
+    )
+    args = (*laptop, "--transcript", path, "--accept-pfs-loss", "--json")
+    done = await reader("rearchive", ROMEO, *args, at=served)
+    assert (done.code, done.lines[0]["messages"], done.lines[0]["left_out"]) == (0, 3, 0)
+    read = await reader("read", ROMEO, *laptop, "--json", at=served)
+    assert texts(read) == ["one", "one", "two"]
+
+
+@ensureDeferred
 async def test_what_the_file_marks(served, reader, laptop, transcript):
     """What the file marks as suspicious is left out, and that is told: the file is to be kept. A file with
     nothing else is not archived at all."""
