@@ -22,6 +22,9 @@ from archive_crypt.reader.ssn import Form
 
 _FEATURE_NEG = "http://jabber.org/protocol/feature-neg"
 
+#: Whose answer an offer takes, as items have it.
+_OTHER = {"to": "from", "from": "to"}
+
 
 class OffTheRecord(Problem):
     """It must not be logged: so the two agreed, or so the user's preferences have it."""
@@ -81,15 +84,13 @@ def outcome(entries: Iterable[Entry]) -> Outcome | None:
     """How the negotiation came out whose messages are among the entries; None: there is none. Where they
     agreed at any time to be off the record, that is of all of it."""
     found: Outcome | None = None
-    offered: tuple[Logging, ...] = ()
+    offers: dict[str, tuple[Logging, ...]] = {}
     for entry in entries:
         message = None if entry.item is None else _message(entry.item)
         form = None if message is None else ssn.read(message)
-        if message is None or form is None:
+        if entry.item is None or message is None or form is None:
             continue
-        came = _came(message, form, offered)
-        if came is Outcome.PENDING:
-            offered = form.logging or ()
+        came = _came(entry.item.kind, message, form, offers)
         if came is Outcome.MUSTNOT:
             return came
         if found is not Outcome.MAY:  # new terms that were not agreed to leave the old ones
@@ -128,20 +129,27 @@ def _without_form(entry: Entry) -> Entry:
     return replace(entry, item=replace(entry.item, rest=rest))
 
 
-def _came(message: etree._Element, form: Form, offered: tuple[Logging, ...]) -> Outcome | None:
-    """What one message of a negotiation comes to; None: nothing new."""
+def _came(
+    by: str, message: etree._Element, form: Form, offers: dict[str, tuple[Logging, ...]]
+) -> Outcome | None:
+    """What one message of a negotiation, from the side `by`, comes to; None: nothing new. `offers`: what each
+    side offered last, which is kept. It takes both to agree, or to fail: one alone can say anything."""
+    offered = offers.get(_OTHER.get(by, ""))
     if message.find("{*}error") is not None:
-        no_way = message.find("{*}error/{*}not-acceptable") is not None
+        no_way = offered is not None and message.find("{*}error/{*}not-acceptable") is not None
         return Outcome.FAILED if no_way else Outcome.UNANSWERED
     if form.kind == "cancel" or False in (form.accept, form.renegotiate):
         return Outcome.UNANSWERED
     if form.kind == "form":
+        offers[by] = form.logging or ()
         return Outcome.PENDING
+    if form.kind != "submit" or offered is None:
+        return None  # it completes what was agreed, or answers nothing
     logging = form.logging
-    if logging is None and form.kind == "submit" and (form.accept or form.renegotiate):
+    if logging is None and (form.accept or form.renegotiate):
         logging = offered[:1] or (Logging.MAY,)  # who is silent about it accepts what is offered by default
     if logging is None:
-        return None  # it completes, or ends, what was agreed
+        return None  # it ends what was agreed
     return Outcome.MUSTNOT if Logging.MUSTNOT in logging else Outcome.MAY
 
 

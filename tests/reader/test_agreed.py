@@ -36,9 +36,11 @@ def answer(mode, offered=(MAY, NOT), **form):
 
 
 def entry(message=None, text=None):
-    """One message, of those that negotiate or of others."""
-    rest = () if message is None else tuple(canonical(child) for child in etree.fromstring(message))
-    item = ReadItem("to", 0, None, None, ((None, text),) if text else (), None, rest=rest)
+    """One message, of those that negotiate or of others; romeo's, if it is not for him and comes not back."""
+    read = etree.Element("message") if message is None else etree.fromstring(message)
+    rest = tuple(canonical(child) for child in read)
+    kind = "from" if read.get("to") == ROMEO or read.find("{*}error") is not None else "to"
+    item = ReadItem(kind, 0, None, None, ((None, text),) if text else (), None, rest=rest)
     return Entry(0, False, item, 0, ())
 
 
@@ -67,6 +69,22 @@ def test_outcomes(messages, expected):
     """An offer, its answer, new terms: what they come to; once off the record, all of it is. Who is silent about
     logging accepts what is offered by default."""
     assert outcome(*messages) is expected
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (answer(Otr.REQUIRE),),
+        (answer(Otr.REQUIRE).replace(ROMEO, JULIET), answer(Otr.REQUIRE)),
+        (OFFER, answer(Otr.REQUIRE).replace(ROMEO, JULIET)),
+        (OFFER, answer(Otr.REQUIRE).replace("type='submit'", "type='nonsense'")),
+        (OFFER, answer(Otr.REQUIRE).replace("type='submit'", "type='result'")),
+        (answer(Otr.FORBID, (NOT,)),),
+    ],
+)
+def test_it_takes_two(messages):
+    """What answers no offer of the other side, or is no answer, is neither an agreement nor a failure."""
+    assert outcome(*messages) in (None, Outcome.PENDING, Outcome.UNANSWERED)
 
 
 def test_what_negotiates():
@@ -113,7 +131,8 @@ def test_a_thread_goes_on():
     """What was agreed holds in later collections of the same thread with the contact, until something else is
     agreed there; without a thread it holds in its own collection only."""
     agreements = agreed.Agreements()
-    off, on, talk = [entry(OFFER), entry(answer(Otr.REQUIRE))], [entry(answer(Otr.FORBID))], [entry(text="x")]
+    off, on = ([entry(OFFER), entry(answer(mode))] for mode in (Otr.REQUIRE, Otr.FORBID))
+    talk = [entry(text="x")]
     for said, thread, contact, expected in (
         (off, "t", f"{JULIET}/balcony", Outcome.MUSTNOT),
         (talk, "t", JULIET, Outcome.MUSTNOT),
@@ -172,7 +191,7 @@ def transcript(path, *collections):
         start = f"2026-11-21T10:{minute:02}:00Z"
         lines.append({"type": "collection", "with": with_, "start": start, "told": start})
         for place, one in enumerate(entries):
-            item = {"kind": "from", "utc": start, "rest": list(one.item.rest)}
+            item = {"kind": one.item.kind, "utc": start, "rest": list(one.item.rest)}
             item["bodies"] = [{"text": text} for _, text in one.item.bodies]
             lines.append({"type": "message", "place": place, "at": start, "item": item})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))

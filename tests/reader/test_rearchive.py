@@ -4,6 +4,7 @@ when all of it was read back."""
 import json
 import shutil
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -435,7 +436,8 @@ def transcript(tmp_path):
         start = f"2026-11-21T10:{minute:02}:00Z"
         lines = [{"type": "archive", "version": 1, "owner": ROMEO}]
         lines.append({"type": "collection", "with": with_, "start": start, "told": start, "thread": "t"})
-        items = [{"rest": [element]} for element in negotiation]
+        sides = cycle(("to", "from"))
+        items = [{"kind": side, "rest": [element]} for side, element in zip(sides, negotiation, strict=False)]
         items += [{"bodies": [{"text": text}], "rest": list(TRAPPINGS)} for text in said]
         for place, item in enumerate(items):
             at = f"2026-11-21T10:{minute:02}:{place:02}Z"
