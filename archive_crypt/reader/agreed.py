@@ -11,7 +11,7 @@ from lxml import etree
 
 from archive_crypt.core import jids
 from archive_crypt.core.items import ReadItem
-from archive_crypt.model import Otr
+from archive_crypt.model import Micros, Otr
 from archive_crypt.reader import otr, ox, ssn
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.failures import Problem
@@ -22,6 +22,8 @@ from archive_crypt.reader.ssn import Form
 
 _FEATURE_NEG = "http://jabber.org/protocol/feature-neg"
 
+#: What each side offered last.
+_Offers = dict[str, tuple[Logging, ...]]
 #: Whose answer an offer takes, as items have it.
 _OTHER = {"to": "from", "from": "to"}
 
@@ -58,42 +60,45 @@ async def check(
 
 
 class Agreements:
-    """What was agreed in the conversations that were read so far. It holds for as long as their threads go
-    on: a negotiation, and what is said after it, can be in several collections."""
+    """What was agreed in the conversations that were read so far, in whatever order. It holds for as long as
+    their threads go on: a negotiation, and what is said after it, can be in several collections."""
 
     def __init__(self) -> None:
-        self._off: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, str], dict[tuple[Micros, str], list[Entry]]] = {}
 
     def outcome(self, collection: Listed, entries: Iterable[Entry]) -> Outcome | None:
-        """How the negotiation came out by which these entries, of the next collection, were said; None:
-        there was none."""
-        found = outcome(entries)
+        """How the negotiation came out by which these entries, of a collection, were said; None: there was
+        none. What the collections of its thread told, this and those that began before, counts."""
         if collection.thread is None:  # it tells nothing of other conversations with the contact
-            return found
-        key = jids.bare(collection.with_), collection.thread
-        if found is Outcome.MUSTNOT:
-            self._off.add(key)
-        elif found is Outcome.MAY:
-            self._off.discard(key)
-        elif key in self._off:
-            return Outcome.MUSTNOT
-        return found
+            return outcome(entries)
+        told = self._told.setdefault((jids.bare(collection.with_), collection.thread), {})
+        here = collection.start, collection.with_
+        told[here] = [entry for entry in entries if _negotiates(entry)]
+        offers: _Offers = {}
+        found, off = None, False
+        for place in sorted(place for place in told if place <= here):
+            found = _heard(told[place], offers)
+            off = found is Outcome.MUSTNOT or (off and found is not Outcome.MAY)
+        return Outcome.MUSTNOT if off else found
 
 
 def outcome(entries: Iterable[Entry]) -> Outcome | None:
     """How the negotiation came out whose messages are among the entries; None: there is none. Where they
     agreed at any time to be off the record, that is of all of it."""
+    return _heard(entries, {})
+
+
+def _heard(entries: Iterable[Entry], offers: _Offers) -> Outcome | None:
+    """The same, where `offers` stand already; those that are made are added."""
     found: Outcome | None = None
-    offers: dict[str, tuple[Logging, ...]] = {}
     for entry in entries:
         message = None if entry.item is None else _message(entry.item)
         form = None if message is None else ssn.read(message)
         if entry.item is None or message is None or form is None:
             continue
         came = _came(entry.item.kind, message, form, offers)
-        if came is Outcome.MUSTNOT:
-            return came
-        if found is not Outcome.MAY:  # new terms that were not agreed to leave the old ones
+        # New terms that were not agreed to leave the old ones.
+        if came is Outcome.MUSTNOT or found not in (Outcome.MAY, Outcome.MUSTNOT):
             found = came or found
     return found
 
@@ -129,11 +134,9 @@ def _without_form(entry: Entry) -> Entry:
     return replace(entry, item=replace(entry.item, rest=rest))
 
 
-def _came(
-    by: str, message: etree._Element, form: Form, offers: dict[str, tuple[Logging, ...]]
-) -> Outcome | None:
-    """What one message of a negotiation, from the side `by`, comes to; None: nothing new. `offers`: what each
-    side offered last, which is kept. It takes both to agree, or to fail: one alone can say anything."""
+def _came(by: str, message: etree._Element, form: Form, offers: _Offers) -> Outcome | None:
+    """What one message of a negotiation, from the side `by`, comes to; None: nothing new. An offer is added
+    to `offers`. It takes both sides to agree, or to fail: one alone can say anything."""
     offered = offers.get(_OTHER.get(by, ""))
     if message.find("{*}error") is not None:
         no_way = offered is not None and message.find("{*}error/{*}not-acceptable") is not None

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from archive_crypt.core import times
 from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.model import MILLISECOND, PageRequest, SaveMode
-from archive_crypt.reader import agreed, ahead, importing, ox, rearchiving
+from archive_crypt.reader import agreed, importing, rearchiving
 from archive_crypt.reader.agreed import Agreements, OffTheRecord
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import CannotAsk, NotFound, NotUnderstood, NotWanted, Refused
@@ -25,7 +25,6 @@ from archive_crypt.reader.formats.transcript import NO_EXTRAS, Extras, Transcrip
 from archive_crypt.reader.opening import Book, Entry
 from archive_crypt.reader.otr import Logging, Outcome
 from archive_crypt.reader.protocol import ChatPage, Listed
-from archive_crypt.reader.reading import Report
 from archive_crypt.reader.rearchiving import NothingThere, Plan, Session
 from archive_crypt.reader.xep_0136.uploads import How
 
@@ -94,37 +93,25 @@ class _Read:
         return sealed and not self.lost and (self.extras, self.subject) == (old.extras, old.subject)
 
 
-async def find(
-    archive: Archive, chosen: Sequence[Listed], private: Sequence[PrivateKey], report: Report
-) -> tuple[list[Listed], int]:
-    """Those of the collections that hold an OpenPGP message; and how many could not be read, which are
-    reported."""
-    found, unread, book = [], 0, Book(private)
-    async with aclosing(ahead.transcripts(archive, chosen, book)) as each:
-        async for collection, pages in each:
-            book.begin(collection)
-            try:
-                if any([ox.is_openpgp(entry) async for page in pages for entry in book.read(page)]):
-                    found.append(collection)
-            except (Refused, NotUnderstood) as error:
-                report(collection, str(error))
-                unread += 1
-            book.end(None)
-    return found, unread
-
-
 class Rearchive:
     """Into this archive, sealed for these public keys, and read back with the private ones. `force`: against
-    the user's preferences, but not against what he agreed to with a contact."""
+    the user's preferences, but not against what he agreed to with a contact; `agreements`: what is known of
+    that already."""
 
     def __init__(
-        self, archive: Archive, keys: Sequence[PublicKey], private: Sequence[PrivateKey], *, force: bool
+        self,
+        archive: Archive,
+        keys: Sequence[PublicKey],
+        private: Sequence[PrivateKey],
+        *,
+        force: bool,
+        agreements: Agreements | None = None,
     ) -> None:
         self._archive = archive
         self._keys = keys
         self._private = private
         self._force = force
-        self._agreements = Agreements()
+        self._agreements = agreements or Agreements()
 
     async def replace(self, collection: Listed, inner: Inner | None) -> Done:
         """Put a collection with OpenPGP messages, which `inner` opens, into the archive anew, and remove it

@@ -133,7 +133,7 @@ def test_a_thread_goes_on():
     agreements = agreed.Agreements()
     off, on = ([entry(OFFER), entry(answer(mode))] for mode in (Otr.REQUIRE, Otr.FORBID))
     talk = [entry(text="x")]
-    for said, thread, contact, expected in (
+    conversations = (
         (off, "t", f"{JULIET}/balcony", Outcome.MUSTNOT),
         (talk, "t", JULIET, Outcome.MUSTNOT),
         (talk, "u", JULIET, None),
@@ -142,8 +142,26 @@ def test_a_thread_goes_on():
         (talk, "t", JULIET, None),
         (off, None, JULIET, Outcome.MUSTNOT),
         (talk, None, JULIET, None),
+    )
+    for start, (said, thread, contact, expected) in enumerate(conversations):
+        assert agreements.outcome(Listed.named(contact, start, thread), said) is expected
+
+
+def test_it_is_read_in_any_order():
+    """What was agreed counts from when it was, whenever that is read; and an answer may come in a later
+    collection than the offer."""
+    agreements = agreed.Agreements()
+    yes, no = [entry(answer(Otr.FORBID))], [entry(answer(Otr.REQUIRE))]
+    asks, talk = [entry(OFFER)], [entry(text="x")]
+    for start, said in ((40, [*asks, *yes]), (30, talk), (20, no), (10, asks)):
+        agreements.outcome(Listed.named(JULIET, start, "t"), said)
+    for start, said, expected in (
+        (10, asks, Outcome.PENDING),
+        (30, talk, Outcome.MUSTNOT),
+        (20, no, Outcome.MUSTNOT),
+        (50, talk, None),
     ):
-        assert agreements.outcome(Listed.named(contact, 0, thread), said) is expected
+        assert agreements.outcome(Listed.named(JULIET, start, "t"), said) is expected
 
 
 # What the user prefers

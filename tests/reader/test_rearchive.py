@@ -414,6 +414,24 @@ async def test_a_key_that_opens_nothing(reader, key_files, tmp_path):
     assert "takes one of its private keys: give it with --key." in done.err
 
 
+@needs_gpg
+@pytest.mark.clause("0136-otr-notes-01")
+@pytest.mark.parametrize("chosen", [(), ("--start", "2026-11-21T10:00:00Z")])
+@ensureDeferred
+async def test_it_was_agreed_before(served, reader, ciphered, keys, using, chosen):
+    """Where an earlier collection of the thread, of whatever messages, shows that the two agreed to be off the
+    record, nothing is sealed anew, also if that collection was not asked for."""
+    at = (MORNING - 3600) * SECOND
+    sides = zip(("to", "from"), agreed("mustnot"), strict=True)
+    items = [ReadItem(side, at, None, None, (), None, rest=(form,)) for side, form in sides]
+    there = Listed.named(f"{JULIET}/balcony", at, "t")
+    await using(served, lambda archive: archive.save(there, items, [LAPTOP.public()], force=True))
+    await served.hear(f"{ciphered('secret')}<thread>t</thread>", to=JULIET)
+    done = await reader("rearchive", ROMEO, *keys, *chosen, "--yes", "--force", "--json", at=served)
+    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "unwanted", [-3600_000, 0])
+    assert "agreed to keep it off the record" in done.lines[0]["detail"]
+
+
 # Transcripts of encrypted sessions
 
 OFFER = ssn.write_offer(JULIET, "t", tuple(Logging))

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.reader import asking, given, importing, reading, rearchive, rearchiving, usage
+from archive_crypt.reader import asking, finding, given, importing, rearchiving, usage
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.commands import ending
 from archive_crypt.reader.connection import Connection
@@ -109,19 +109,20 @@ async def _replace(
     with stack:
         async with connection:
             archive = Archive(connection)
-            chosen = await reading.choose(archive, query)
-            found, troubles = await rearchive.find(archive, chosen, private, ending.report)
-            if not found:
+            found = await finding.find(archive, query, private, ending.report)
+            chosen = found.collections
+            if not chosen:
                 note("No collection that matches has OpenPGP messages.")
-            elif options.yes or await _confirmed(options, found):
-                doing = Rearchive(archive, public, private, force=options.force)
-                with results, progress("rearchiving", len(found)) as tell:
-                    for collection in found:
+            elif options.yes or await _confirmed(options, chosen):
+                agreements = found.agreements
+                doing = Rearchive(archive, public, private, force=options.force, agreements=agreements)
+                with results, progress("rearchiving", len(chosen)) as tell:
+                    for collection in chosen:
                         results.done.append(await doing.replace(collection, inner(options.jid)))
-                        tell(len(results.done), len(found))
+                        tell(len(results.done), len(chosen))
             else:
                 note("Nothing was changed.")
-    return results.code(troubles)
+    return results.code(found.unread)
 
 
 async def _add(
