@@ -17,7 +17,7 @@ from archive_crypt.core import times
 from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.crypto.publickeys import PublicKey
 from archive_crypt.model import MILLISECOND, PageRequest, SaveMode
-from archive_crypt.reader import agreed, importing, rearchiving
+from archive_crypt.reader import agreed, importing, rearchiving, rewrapping
 from archive_crypt.reader.agreed import Agreements, OffTheRecord
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import CannotAsk, NotFound, NotUnderstood, NotWanted, Refused
@@ -27,6 +27,7 @@ from archive_crypt.reader.otr import Logging, Outcome
 from archive_crypt.reader.protocol import ChatPage, Listed
 from archive_crypt.reader.rearchiving import NothingThere, Plan, Session
 from archive_crypt.reader.xep_0136.uploads import How
+from archive_crypt.reader.xep_0241.encryption import Wanted
 
 #: Milliseconds that the start of what is uploaded is moved on at most, where there is something else already.
 _PLACES = 9
@@ -48,6 +49,11 @@ class Why(enum.Enum):
     NO_PLACE = ("no-place", "nothing was uploaded, as the archive has other collections at that very time")
     NOT_VERIFIED = ("not-verified", "what was uploaded could not be opened, or is not the same")
     CHANGED = ("changed", "it changed meanwhile; give the same command again")
+    OTHER_KEYS = (
+        "other-keys",
+        "an earlier run uploaded more of it, sealed for other keys; give the keys of that run, or all that "
+        "opens as much as then",
+    )
     UNWANTED = ("unwanted", "nothing was uploaded")
     REFUSED = ("refused", "the server refused, or makes no sense")
 
@@ -76,12 +82,14 @@ class _Stays(Exception):  # noqa: N818 - no error, but what a collection comes t
 @dataclass(frozen=True, slots=True)
 class _Read:
     """A collection as it was read: its last page, None if it is not there. `lost`: so much of it was not
-    given, or could not be opened, besides its entries."""
+    given, or could not be opened, besides its entries. `recipients`: the public keys that each part of it
+    is sealed for, of those whose EncryptedKeys were wanted."""
 
     page: ChatPage | None = None
     entries: list[Entry] = field(default_factory=list)
     extras: Extras = NO_EXTRAS
     lost: int = 0
+    recipients: frozenset[str] = frozenset()
 
     @property
     def subject(self) -> str | None:
@@ -91,6 +99,15 @@ class _Read:
         """Whether it can be an upload of ours of the old one, whole or not."""
         sealed = self.page is not None and self.page.collection.crypt
         return sealed and not self.lost and (self.extras, self.subject) == (old.extras, old.subject)
+
+
+class _AllKeys:
+    """Wants all EncryptedKeys, also those that open nothing here."""
+
+    key_names = ()
+
+    def lacks_keys(self, page: ChatPage) -> bool:
+        return False
 
 
 class Rearchive:
@@ -188,25 +205,50 @@ class Rearchive:
         older: list[Listed] = []
         for number in range(_PLACES):
             place = _moved(plan.collection, number)
-            there, known = await self._read(place), 0
-            if there.page is not None:
-                if there.lost or not rearchiving.is_sound(there.entries):
-                    raise _Stays(Why.NOT_VERIFIED)  # uploaded again, it would be no better
-                if not there.is_copy(old):
-                    continue
-                begun = rearchiving.begun(plan, there.entries)
-                if rearchiving.is_newer(plan, there.entries):
-                    return older
-                if begun is None:
-                    older += [place] if rearchiving.is_older(plan, there.entries) else []
-                    continue
-                known = begun
-            await self._save(plan, place, known, old)
-            there = await self._read(place)
-            if not there.is_copy(old) or not rearchiving.is_there(plan, there.entries):
-                raise _Stays(Why.NOT_VERIFIED)
+            there = await self._read(place, wanted=_AllKeys())
+            known = 0 if there.page is None else self._known(plan, there, old)
+            if known is None:
+                older += [place] if there.is_copy(old) and rearchiving.is_older(plan, there.entries) else []
+                continue
+            if known < len(plan.items):
+                await self._save(plan, place, known, old)
+                there = await self._read(place, wanted=_AllKeys())
+                copied = there.is_copy(old) and rearchiving.is_there(plan, there.entries)
+                if not copied or not self._is_for_all(there):
+                    raise _Stays(Why.NOT_VERIFIED)
             return older
         raise _Stays(Why.NO_PLACE)
+
+    def _known(self, plan: Plan, there: _Read, old: _Read) -> int | None:
+        """With how many of the planned items in place what is there can be gone on with; None: not at all, as
+        it is something else, holds less, or is sealed for other keys.
+
+        :raises _Stays: uploaded again it would be no better.
+        """
+        if there.lost or not rearchiving.is_sound(there.entries):
+            if self._is_other(plan, there):
+                return None
+            raise _Stays(Why.NOT_VERIFIED)
+        if not there.is_copy(old):
+            return None
+        if rearchiving.is_newer(plan, there.entries):
+            if self._is_for_all(there):
+                return len(plan.items)
+            if not rearchiving.is_older(plan, there.entries):
+                raise _Stays(Why.OTHER_KEYS)
+        return rearchiving.begun(plan, there.entries) if self._is_for_all(there) else None
+
+    def _is_for_all(self, there: _Read) -> bool:
+        """Whether each key that was given opens all of it, as its EncryptedKeys tell."""
+        return there.recipients.issuperset(key.name for key in self._keys)
+
+    def _is_other(self, plan: Plan, there: _Read) -> bool:
+        """Whether what is there, and cannot be opened or believed, is no upload of what was planned."""
+        if there.page is None or not there.page.collection.crypt:
+            return True
+        closed = all(entry.item is None for entry in there.entries)
+        for_others = there.recipients and there.recipients.isdisjoint(key.name for key in self._keys)
+        return rearchiving.is_other(plan, there.entries) or bool(closed and for_others)
 
     async def _save(self, plan: Plan, place: Listed, known: int, old: _Read) -> None:
         """Upload what is planned, but for the first so many items, which are there."""
@@ -220,23 +262,28 @@ class Rearchive:
             **how,
         )
 
-    async def _read(self, collection: Listed, inner: Inner | None = None) -> _Read:
+    async def _read(
+        self, collection: Listed, inner: Inner | None = None, wanted: Wanted | None = None
+    ) -> _Read:
         book = Book(self._private, inner=inner)
         book.begin(collection)
         entries, extras, lost, last, count = [], NO_EXTRAS, 0, None, None
+        recipients: list[frozenset[str]] = []
         try:
-            async for page in self._archive.pages(collection, book):
+            async for page in self._archive.pages(collection, wanted or book):
                 if last is None:
                     form = book.form(page)
                     lost = int(page.form is not None and form is None)
                     extras = Extras(page.links) if lost else extras_of(page, form)
                 entries += book.read(page)
+                recipients += [found] if (found := rewrapping.recipients(page)) is not None else []
                 last, count = page, page.info.count if page.info else None
         except NotFound:
             return _Read()
         finally:
             missing = book.end(count)
-        return _Read(last, entries, extras, lost + missing)
+        for_all = frozenset.intersection(*recipients) if recipients else frozenset[str]()
+        return _Read(last, entries, extras, lost + missing, for_all)
 
     async def _state(self, collection: Listed) -> tuple[int | None, int | None] | None:
         """As it is now; None: it is not there any more."""

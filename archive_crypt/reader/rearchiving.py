@@ -149,6 +149,13 @@ def is_sound(entries: Iterable[Entry]) -> bool:
     return _vouched(entries) is not None
 
 
+def is_other(plan: Plan, entries: Iterable[Entry]) -> bool:
+    """Whether some of the entries could be read, and nothing of that was planned."""
+    planned = _planned(plan)
+    found = [_essence(entry.item, entry.at) for entry in entries if entry.item is not None]
+    return bool(found) and not any(essence in planned for essence in found)
+
+
 def begun(plan: Plan, entries: Iterable[Entry]) -> int | None:
     """How many items an upload that was interrupted brought there, the first of what was planned; None: the
     entries are something else, or not beyond suspicion."""

@@ -158,6 +158,21 @@ def which(elements: Iterable[etree._Element]) -> set[Which]:
     return {_which(key) for key in _read_keys(elements)}
 
 
+def recipients(page: ChatPage) -> frozenset[str] | None:
+    """The names of the public keys that all which is sealed on a page is for; None: nothing is sealed."""
+    keys = list(_read_keys(page.keys))
+    each = [
+        {
+            name
+            for key in keys
+            if key.key_name in data.key_names or key.id in data.key_ids
+            for name in key.recipients
+        }
+        for data in _sealed(page)
+    ]
+    return frozenset.intersection(*map(frozenset, each)) if each else None
+
+
 def held(elements: Iterable[etree._Element], by: Evidence) -> set[DataKey]:
     """The data keys in these EncryptedKeys, as far as they open."""
     found = ((key.key_name, by.unwrap(key)) for key in _read_keys(elements) if by.is_ours(key))

@@ -102,7 +102,7 @@ class Served:
         await self.archiver.switching.set(jid, stanzas.parse("set", protocol.parse(request.encode())))
         for second, inner in enumerate(said):
             message = element(f"<message {direction.value}='{to}' type='chat'>{inner}</message>")
-            await self.archiver.message(jid, direction, message, (at + second) * SECOND)
+            await self.archiver.message(jid, direction, message, round((at + second) * SECOND))
         self.archiver.stream_closed(jid)
 
     @property

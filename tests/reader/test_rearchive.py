@@ -21,7 +21,7 @@ from archive_crypt.reader.otr import Logging
 from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.rearchiving import CONSENT
 from archive_crypt.store.interfaces import Remove, Save
-from tests.kit import LAPTOP, MORNING
+from tests.kit import LAPTOP, MORNING, PHONE
 from tests.reader.conftest import DOMAIN, USERS
 from tests.reader.pgp import archived, people, signcrypt
 from tests.reader.terminal import AtTerminal
@@ -201,6 +201,28 @@ async def test_the_removal_fails(served, reader, talks, keys):
 @needs_gpg
 @pytest.mark.clause("D374-17")
 @ensureDeferred
+async def test_other_keys_than_before(served, reader, talks, keys, key_files, tmp_path):
+    """What an earlier run uploaded for other keys is uploaded anew for those given now, before anything is
+    removed; so each of them opens all of it."""
+    await talks("a", "b")
+
+    def fails():
+        raise ArchiveBusy
+
+    before(served, Remove, fails)
+    assert (await reader("rearchive", ROMEO, *keys, "--yes", at=served)).code == 4
+    new = tmp_path / "new.pem"
+    await reader("keygen", "--out", new, "--no-passphrase", "--bits", "2048")
+    done = await reader("rearchive", ROMEO, "--key", new, *keys, "--yes", "--json", at=served)
+    assert (done.code, done.err, starts(served)) == (0, "", [2])
+    for key in (new, key_files["laptop"]):
+        read = await reader("read", ROMEO, "--key", key, "--json", at=served)
+        assert (read.code, texts(read)) == (0, ["a", "b"])
+
+
+@needs_gpg
+@pytest.mark.clause("D374-17")
+@ensureDeferred
 async def test_the_stream_ends(serve, reader, talks, keys):
     """Where the stream ends in the middle, what came of the others is told, and the same command goes on."""
     served = serve()
@@ -250,6 +272,29 @@ async def test_something_else_is_there(served, reader, talks, keys, using):
     at = MORNING * SECOND + 1000
     other = ReadItem("to", at, None, None, ((None, "other"),), None)
     await using(served, lambda archive: archive.save(Listed.named(JULIET, at), [other], [LAPTOP.public()]))
+    done = await reader("rearchive", ROMEO, *keys, "--yes", at=served)
+    assert (done.code, starts(served)) == (0, [1, 2])
+
+
+@needs_gpg
+@ensureDeferred
+async def test_something_closed_is_there(served, reader, talks, keys, using):
+    """A collection that cannot be opened, as it is sealed for another key, does not stand in the way."""
+    await talks("But soft")
+    at = MORNING * SECOND + 1000
+    other = ReadItem("to", at, None, None, ((None, "other"),), None)
+    await using(served, lambda archive: archive.save(Listed.named(JULIET, at), [other], [PHONE.public()]))
+    done = await reader("rearchive", ROMEO, *keys, "--yes", at=served)
+    assert (done.code, starts(served)) == (0, [1, 2])
+
+
+@needs_gpg
+@ensureDeferred
+async def test_something_odd_is_there(served, reader, talks, keys):
+    """Nor does one of other messages, some of which are missing."""
+    await served.record("one", "two", at=MORNING + 0.001)
+    del served.kept[0].items[0]
+    await talks("But soft")
     done = await reader("rearchive", ROMEO, *keys, "--yes", at=served)
     assert (done.code, starts(served)) == (0, [1, 2])
 
