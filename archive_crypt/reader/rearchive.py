@@ -9,6 +9,7 @@ goes on when it is begun again.
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from archive_crypt.core import times
 from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.crypto.publickeys import PublicKey
-from archive_crypt.model import MILLISECOND, PageRequest, SaveMode
+from archive_crypt.model import MILLISECOND, SECOND, Micros, PageRequest, SaveMode
 from archive_crypt.reader import agreed, importing, rearchiving, rewrapping
 from archive_crypt.reader.agreed import Agreements, OffTheRecord
 from archive_crypt.reader.archive import Archive
@@ -31,6 +32,9 @@ from archive_crypt.reader.xep_0241.encryption import Wanted
 
 #: Milliseconds that the start of what is uploaded is moved on at most, where there is something else already.
 _PLACES = 9
+
+#: For so long after its last message a conversation is recorded in the same collection.
+_SILENCE = 600 * SECOND
 
 #: What opens the OpenPGP messages in a collection.
 Inner = Callable[[Listed, Entry], Entry]
@@ -48,6 +52,11 @@ class Why(enum.Enum):
     )
     NO_PLACE = ("no-place", "nothing was uploaded, as the archive has other collections at that very time")
     NOT_VERIFIED = ("not-verified", "what was uploaded could not be opened, or is not the same")
+    RECENT = (
+        "recent",
+        "its last message is younger than ten minutes, so that more may come; give the same command again "
+        "later",
+    )
     CHANGED = ("changed", "it changed meanwhile; give the same command again")
     OTHER_KEYS = (
         "other-keys",
@@ -129,6 +138,7 @@ class Rearchive:
         self._private = private
         self._force = force
         self._agreements = agreements or Agreements()
+        self._offset: Micros | None = None
 
     async def replace(self, collection: Listed, inner: Inner | None) -> Done:
         """Put a collection with OpenPGP messages, which `inner` opens, into the archive anew, and remove it
@@ -157,6 +167,8 @@ class Rearchive:
             return Done(collection, 0, len(old.entries), Why.NOTHING, f"{error} {lacking}".strip())
         if old.lost:
             plan = replace(plan, left_out=plan.left_out + old.lost, replaces=None)
+        if await self._is_recent(old):
+            raise _Stays(Why.RECENT)
         for older in await self._upload(plan, old):
             await self._remove(older)
         done = Done(collection, len(plan.items), plan.left_out)
@@ -164,7 +176,7 @@ class Rearchive:
             return replace(done, why=Why.LEFT_OUT, detail=lacking)
         if plan.replaces is None:
             return replace(done, why=Why.UNSIGNED)
-        if await self._state(collection) != _state(old.page):
+        if not await self._is_same(collection, old, inner):
             return replace(done, why=Why.CHANGED)
         await self._remove(collection)
         return done
@@ -285,12 +297,26 @@ class Rearchive:
         for_all = frozenset.intersection(*recipients) if recipients else frozenset[str]()
         return _Read(last, entries, extras, lost + missing, for_all)
 
-    async def _state(self, collection: Listed) -> tuple[int | None, int | None] | None:
-        """As it is now; None: it is not there any more."""
+    async def _is_recent(self, old: _Read) -> bool:
+        """Whether it may still be recorded, by the server's clock: what came between the last look at it and
+        its removal would be lost."""
+        if self._offset is None:
+            self._offset = await self._archive.plain.clock_offset()
+        now = time.time_ns() // 1000 + self._offset
+        return any(abs(now - entry.at) < _SILENCE for entry in old.entries if entry.at is not None)
+
+    async def _is_same(self, collection: Listed, old: _Read, inner: Inner | None) -> bool:
+        """Whether it is now as it was when it was read."""
+        if old.page is None:
+            return False
+        if _state(old.page)[:2] == (None, None):
+            again = await self._read(collection, inner)  # nothing less would tell
+            return replace(again, page=old.page) == old and again.subject == old.subject
         try:
-            return _state(await self._archive.plain.page(collection, PageRequest(max=1)))
+            now = await self._archive.plain.page(collection, PageRequest(max=1))
         except NotFound:
-            return None
+            return False
+        return _state(now) == _state(old.page)
 
     async def _remove(self, collection: Listed) -> None:
         with suppress(NotFound):  # somebody else did
@@ -323,9 +349,12 @@ def _lacking(entries: Sequence[Entry]) -> str:
     return f"Keys that open more have the ids {', '.join(ids)}: see --openpgp-key." if ids else ""
 
 
-def _state(page: ChatPage) -> tuple[int | None, int | None]:
-    """What is another when a collection is changed: its version, where the dialect has one; its count."""
-    return page.collection.version, page.info.count if page.info else None
+def _state(page: ChatPage) -> tuple[object, ...]:
+    """What is another when a collection is changed: its version, where the dialect has one; how many items it
+    has, and what it has besides."""
+    count = page.info.count if page.info else None
+    # What is in a form is not compared: how its keys are named can be another on each page.
+    return page.collection.version, count, page.collection.subject, page.links, page.form is None
 
 
 def _moved(collection: Listed, number: int) -> Listed:

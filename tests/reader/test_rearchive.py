@@ -2,7 +2,9 @@
 when all of it was read back."""
 
 import json
+import re
 import shutil
+import time
 from dataclasses import replace
 from itertools import cycle
 
@@ -21,6 +23,7 @@ from archive_crypt.reader.otr import Logging
 from archive_crypt.reader.protocol import Listed, Query
 from archive_crypt.reader.rearchiving import CONSENT
 from archive_crypt.store.interfaces import Remove, Save
+from archive_crypt.xmpp.handler import ArchiveHandler
 from tests.kit import LAPTOP, MORNING, PHONE
 from tests.reader.conftest import DOMAIN, USERS
 from tests.reader.pgp import archived, people, signcrypt
@@ -315,6 +318,44 @@ async def test_it_changes_meanwhile(served, reader, talks, keys):
     assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "changed", [0, 1])
     assert (await reader("rearchive", ROMEO, *keys, "--yes", at=served)).code == 0
     assert starts(served) == [1]
+
+
+@needs_gpg
+@pytest.mark.clause("D374-17")
+@ensureDeferred
+async def test_it_is_being_recorded(served, reader, talks, keys):
+    """A collection to which more may come at any moment stays, and nothing is uploaded yet."""
+    await talks("But soft", at=int(time.time()) - 60)
+    before_it = starts(served)
+    done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "recent", before_it)
+
+
+class Uncounted(ArchiveHandler):
+    """Answers that count nothing."""
+
+    def send(self, stanza):
+        text = stanza if isinstance(stanza, str) else stanza.toXml()
+        super().send(re.sub("<count>[0-9]*</count>", "", text))
+
+
+@needs_gpg
+@pytest.mark.parametrize("handler", [ArchiveHandler, Uncounted])
+@ensureDeferred
+async def test_it_changes_without_a_version(serve, reader, talks, keys, handler):
+    """Where the dialect has no versions a change is seen all the same, also if nothing is counted."""
+    parts = ("auto", "encrypt", "manage", "manual", "pref")
+    served = serve(features=[V.feature(part) for part in parts], handler=handler)
+    await talks("But soft", served=served)
+    kept = served.kept[0]
+
+    def comes():
+        kept.shown = replace(kept.shown, subject="stars")
+
+    before(served, Save, comes)
+    done = await reader("rearchive", ROMEO, *keys, "--yes", "--json", at=served)
+    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "changed", [0, 1])
+    assert (await reader("rearchive", ROMEO, *keys, "--yes", at=served)).code == 0
 
 
 @needs_gpg
