@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from xml.etree import ElementTree
 
 from archive_crypt.core import times
 from archive_crypt.crypto.opening import PrivateKey
@@ -25,7 +26,7 @@ from archive_crypt.reader.errors import CannotAsk, NotFound, NotUnderstood, NotW
 from archive_crypt.reader.formats.transcript import NO_EXTRAS, Extras, Transcript, extras_of, settled
 from archive_crypt.reader.opening import Book, Entry
 from archive_crypt.reader.otr import Logging, Outcome
-from archive_crypt.reader.protocol import ChatPage, Listed
+from archive_crypt.reader.protocol import ChatPage, Listed, is_sealed, parse
 from archive_crypt.reader.rearchiving import NothingThere, Plan, Session
 from archive_crypt.reader.xep_0136.uploads import How
 from archive_crypt.reader.xep_0241.encryption import Wanted
@@ -35,6 +36,8 @@ _PLACES = 9
 
 #: For so long after its last message a conversation is recorded in the same collection.
 _SILENCE = 600 * SECOND
+
+_SUBJECT = "Its subject is left out, as the server could read it: keep the file, if you want to keep that."
 
 #: What opens the OpenPGP messages in a collection.
 Inner = Callable[[Listed, Entry], Entry]
@@ -107,7 +110,14 @@ class _Read:
     def is_copy(self, old: _Read) -> bool:
         """Whether it can be an upload of ours of the old one, whole or not."""
         sealed = self.page is not None and self.page.collection.crypt
-        return sealed and not self.lost and (self.extras, self.subject) == (old.extras, old.subject)
+        return sealed and not self.lost and self._besides() == old._besides()
+
+    def _besides(self) -> tuple[object, ...]:
+        """What there is besides entries; of two forms that differ in prefixes only, the same."""
+        form = self.extras.form
+        if form is not None:
+            form = ElementTree.canonicalize(form, rewrite_prefixes=True)
+        return self.subject, self.extras.links, form
 
 
 class _AllKeys:
@@ -190,7 +200,9 @@ class Rearchive:
         said = agreed.said(transcript.entries)
         good = [settled(entry) for entry in said if not entry.suspicious and entry.at is not None]
         items = tuple(entry.item for entry in good if entry.item is not None)
-        lost = len(said) - len(items) + transcript.missing + transcript.withheld
+        extras = _readable(transcript.extras)
+        unopened = extras != transcript.extras
+        lost = len(said) - len(items) + transcript.missing + transcript.withheld + unopened
         session = Session(told.with_, told.thread, logging, items)
         agrees = not items or await consent()
         try:
@@ -198,8 +210,10 @@ class Rearchive:
             plan = rearchiving.lessened(plan, mode)
         except NothingThere as error:
             return Done(told, 0, len(said), Why.NOTHING, str(error))
-        await self._upload(plan, _Read())
-        return Done(told, len(plan.items), plan.left_out + lost, Why.LEFT_OUT if lost else None)
+        for older in await self._upload(plan, _Read(extras=extras)):
+            await self._remove(older)
+        why = Why.LEFT_OUT if lost else None
+        return Done(told, len(plan.items), plan.left_out + lost, why, _SUBJECT if told.subject else "")
 
     async def _check(self, collection: Listed, outcome: Outcome | None) -> SaveMode:
         """How much of it may be archived, and is wanted.
@@ -341,6 +355,13 @@ def _with_said(outcome: Outcome | None, logging: Logging | None) -> Outcome | No
     if logging is Logging.MAY and outcome not in (Outcome.MUSTNOT, Outcome.FAILED):
         return Outcome.MAY
     return outcome
+
+
+def _readable(extras: Extras) -> Extras:
+    """The same without a form that could not be opened."""
+    if extras.form is None or not any(map(is_sealed, parse(extras.form.encode()))):
+        return extras
+    return replace(extras, form=None)
 
 
 def _lacking(entries: Sequence[Entry]) -> str:

@@ -534,12 +534,17 @@ def agreed(logging):
 
 @pytest.fixture
 def transcript(tmp_path):
-    """A function: a file of a conversation with Juliet, of these texts; `negotiation`: what else came before."""
+    """A function: a file of a conversation with Juliet, of these texts; `negotiation`: what else came before;
+    `more`: what the collection has besides."""
 
-    def write(*said, name="session", negotiation=(), findings=(), with_=f"{JULIET}/balcony", minute=0):
+    def write(
+        *said, name="session", negotiation=(), findings=(), with_=f"{JULIET}/balcony", minute=0, **more
+    ):
         start = f"2026-11-21T10:{minute:02}:00Z"
         lines = [{"type": "archive", "version": 1, "owner": ROMEO}]
-        lines.append({"type": "collection", "with": with_, "start": start, "told": start, "thread": "t"})
+        lines.append(
+            {"type": "collection", "with": with_, "start": start, "told": start, "thread": "t"} | more
+        )
         sides = cycle(("to", "from"))
         items = [{"kind": side, "rest": [element]} for side, element in zip(sides, negotiation, strict=False)]
         items += [{"bodies": [{"text": text}], "rest": list(TRAPPINGS)} for text in said]
@@ -554,6 +559,7 @@ def transcript(tmp_path):
     return write
 
 
+FORM = '<x xmlns="jabber:x:data" type="submit">{}</x>'
 TRAPPINGS = ('<c xmlns="http://www.xmpp.org/extensions/xep-0200.html#ns"><key>S3CRET</key></c>',)
 
 
@@ -586,6 +592,51 @@ async def test_a_transcript(served, reader, laptop, transcript):
         read = await reader("read", ROMEO, *laptop, "--json", at=served)
         assert (read.code, texts(read)) == (0, ["one more", "two", *more])
         assert [line["utc"][17:19] for line in read.lines] == ["00", "01", "02"][: len(read.lines)]
+
+
+@ensureDeferred
+async def test_what_else_a_transcript_has(served, reader, laptop, transcript):
+    """Its links and its form are uploaded too, the form sealed; that its subject is not, for the server to read,
+    is told. Given again, all is known."""
+    form = FORM.format('<field var="the task"><value>1</value></field>')
+    links = {"previous": {"with": NURSE, "start": "2026-11-21T09:59:00Z"}}
+    path = transcript("one", subject="stars", links=links, form=form)
+    args = (*laptop, "--transcript", path, "--accept-pfs-loss", "--json")
+    for _ in range(2):
+        done = await reader("rearchive", ROMEO, *args, at=served)
+        assert (done.code, done.lines[0]["reason"]) == (0, None)
+        assert "Its subject is left out, as the server could read it" in done.lines[0]["detail"]
+    (kept,) = served.kept
+    assert dict(kept.links) == {"previous": Link(NURSE, (MORNING - 60) * SECOND)}
+    assert (kept.shown.subject, "the task" in str(kept.form)) == (None, False)
+    again = path.with_name("again.jsonl")
+    await reader("export", ROMEO, *laptop, "--format", "jsonl", "--out", again, at=served)
+    assert "the task" in again.read_text()
+
+
+@ensureDeferred
+async def test_a_form_that_is_closed(served, reader, laptop, transcript):
+    """A form that could not be opened when the file was written is left out, and that is told."""
+    closed = "<EncryptedData xmlns='http://www.w3.org/2001/04/xmlenc#'></EncryptedData>"
+    path = transcript("one", form=FORM.format(closed))
+    args = (*laptop, "--transcript", path, "--accept-pfs-loss", "--json")
+    done = await reader("rearchive", ROMEO, *args, at=served)
+    assert (done.code, done.lines[0]["messages"], done.lines[0]["left_out"]) == (4, 1, 1)
+    assert (done.lines[0]["reason"], served.kept[0].form) == ("left-out", None)
+
+
+@ensureDeferred
+async def test_more_of_a_transcript(served, reader, laptop, transcript):
+    """What an earlier file brought there, which had less of it, is gone once all of it is there."""
+    for said, left_out, messages in ((("one", "two", "three"), "two", 2), (("one", "two", "three"), None, 3)):
+        path = transcript(*said)
+        lines = [line for line in path.read_text().splitlines() if f'"{left_out}"' not in line]
+        path.write_text("\n".join(lines))
+        done = await reader(
+            "rearchive", ROMEO, *laptop, "--transcript", path, "--accept-pfs-loss", "--json", at=served
+        )
+        assert (done.code, done.lines[0]["messages"], len(served.kept)) == (0, messages, 1)
+    assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["one", "two", "three"]
 
 
 @pytest.mark.clause("D218-17")

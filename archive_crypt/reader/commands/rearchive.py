@@ -201,11 +201,11 @@ class _Results:
         where = f"with {clean(one.collection.with_)}, {local(one.collection.start).isoformat(' ')}"
         sealed = f"{one.messages} message(s) sealed anew" if one.messages else "nothing sealed anew"
         left_out = f", {one.left_out} left out" if one.left_out else ""
+        detail = f" {clean(one.detail)}" if one.detail else ""
         if one.why is None:
             ends = "" if self._old == "the file" else f"; {self._old} is removed"
-            line = f"{where}: {sealed}{left_out}{ends}."
+            line = f"{where}: {sealed}{left_out}{ends}.{detail}"
         else:
-            detail = f" {clean(one.detail)}" if one.detail else ""
             line = f"! {where}: {sealed}{left_out}; keep {self._old}: {one.why.text}.{detail}"
         facts = {"with": one.collection.with_, "start": one.collection.told}
         self._display.tell(
