@@ -123,8 +123,12 @@ def plan_openpgp(collection: Listed, entries: Iterable[Entry], keys: Sequence[Pu
     good = [entry for entry in every if entry.item is not None and not entry.suspicious]
     if not any(_was_openpgp(entry) for entry in good):
         raise NothingThere("There is no OpenPGP message here that could be opened.")
-    bared = [_bared(replace(entry.item, at=entry.at)) for entry in good if entry.item is not None]
-    dated = filter(_comes_back, _dated(bared, collection.start))
+    said = [
+        (_bared if _was_openpgp(entry) else _settled)(replace(entry.item, at=entry.at))
+        for entry in good
+        if entry.item is not None
+    ]
+    dated = filter(_comes_back, _dated(said, collection.start))
     items, _ = uploads.sift(dated, SaveMode.MESSAGE)
     left_out = len(every) - len(items)
     unchecked = any(Finding.OPENPGP_UNKNOWN in entry.findings for entry in every)
@@ -240,9 +244,14 @@ def _bared(item: ReadItem) -> ReadItem:
     kept = tuple(
         text for text, element in _children(item) if etree.QName(element).namespace not in _TRAPPINGS
     )
+    return _settled(replace(item, rest=kept))
+
+
+def _settled(item: ReadItem) -> ReadItem:
+    """The same out of its collection, and as it is when it is written and read."""
     bodies = tuple((language or None, text) for language, text in item.bodies)
     name, jid = item.name or None, item.jid or None
-    return replace(item, name=name, jid=jid, bodies=bodies, secs=None, bound=None, rest=kept)
+    return replace(item, name=name, jid=jid, bodies=bodies, secs=None, bound=None)
 
 
 def _comes_back(item: ReadItem) -> bool:

@@ -171,6 +171,16 @@ def test_openpgp():
 
 
 @pytest.mark.clause("D374-17")
+def test_what_plain_messages_have():
+    """Of messages that were not encrypted nothing is taken off, as the old collection may go."""
+    said = ('<encryption xmlns="urn:xmpp:eme:0" namespace="x"></encryption>', CREATED)
+    plain = Entry(1, False, item("plain", second=1, rest=said), START + SECOND, ())
+    plan = plan_openpgp(OLD, [opened("secret"), plain], KEYS)
+    assert [one.rest for one in plan.items] == [(), said]
+    assert plan.replaces == OLD
+
+
+@pytest.mark.clause("D374-17")
 @pytest.mark.parametrize(
     "bad",
     [
