@@ -269,14 +269,17 @@ def _is_not_stored(item: ReadItem) -> bool:
 
 
 def _created(item: ReadItem) -> Micros | None:
-    """When an offline message was encrypted, as its encrypted header says (XEP-0187, XEP-0131)."""
+    """When an offline message was encrypted, as its encrypted header says (XEP-0187, XEP-0131); None: it says
+    nothing, or what cannot be, as it was received before."""
     for _, element in _children(item):
-        for header in element.iter(f"{_SHIM}header"):
-            if header.get("name") == "Created":
-                try:
-                    return times.parse((header.text or "").strip())
-                except BadRequest:
-                    return None
+        found = element.iterfind(f"{_SHIM}header[@name='Created']")
+        header = next(found, None) if element.tag == f"{_SHIM}headers" else None
+        if header is not None:
+            try:
+                created = times.parse((header.text or "").strip())
+            except BadRequest:
+                return None
+            return None if item.at is not None and created > item.at else created
     return None
 
 

@@ -67,6 +67,22 @@ def test_an_offline_session():
     assert plan.collection.told == "2005-02-10T03:01:52Z"
 
 
+@pytest.mark.clause("D218-16")
+@pytest.mark.parametrize(
+    "header",
+    [
+        CREATED.replace("2005", "2027"),
+        CREATED.replace("2005-02-10", "10.2.2005"),
+        f"<reply xmlns='urn:xmpp:reply:0'>{CREATED}</reply>",
+        "<headers xmlns='http://jabber.org/protocol/shim'></headers>",
+    ],
+)
+def test_a_date_that_is_none(header):
+    """What is said to be written after it was received, or in what is only quoted, is no date of it."""
+    plan = plan_session(session(item("Hello", second=3, rest=[header])), KEYS, consent=True)
+    assert plan.items[0].at == START + 3 * SECOND
+
+
 @pytest.mark.clause("D218-15", "0136-otr-notes-01")
 @pytest.mark.parametrize("forced", [False, True])
 def test_off_the_record(forced):
