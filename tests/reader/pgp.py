@@ -1,12 +1,21 @@
 """People with OpenPGP keys, by the gpg program, and what they write to each other (XEP-0373)."""
 
 import base64
+import os
+import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from archive_crypt.core.items import ReadItem
+
+#: Where CI runs nothing is skipped unseen: without gpg these tests fail there.
+needs_gpg = pytest.mark.skipif(
+    shutil.which("gpg") is None and "CI" not in os.environ, reason="gpg is not installed"
+)
 
 SIGNCRYPT = (
     "<signcrypt xmlns='urn:xmpp:openpgp:0'>{to}<time stamp='{time}'/><rpad>f0rm1l4n4</rpad>"

@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import shutil
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from archive_crypt.reader.formats.xepfile import ArchiveFile
 from archive_crypt.reader.opening import Book
 from tests.kit import LAPTOP, MORNING, PHONE
 from tests.reader.conftest import DOMAIN, USERS
-from tests.reader.pgp import archived, people, signcrypt
+from tests.reader.pgp import archived, needs_gpg, people, signcrypt
 
 ROMEO, JULIET, NURSE = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}", f"nurse@{DOMAIN}"
 ROOT = Path(__file__).parents[2]
@@ -262,7 +261,7 @@ async def test_a_progress_bar(served, certificate, key_files, tmp_path):
 # OpenPGP
 
 
-@pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+@needs_gpg
 @pytest.mark.clause("D374-11", "0374-1-02")
 @ensureDeferred
 async def test_openpgp(served, reader, export, key_files, tmp_path):

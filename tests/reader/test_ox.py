@@ -1,7 +1,6 @@
 """OpenPGP messages in an archive: opened and judged by real keys of gpg's making."""
 
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -23,7 +22,7 @@ from archive_crypt.reader.ox import Reader
 from archive_crypt.reader.protocol import Listed
 from tests.kit import MORNING
 from tests.reader.bait import bait
-from tests.reader.pgp import archived, people, signcrypt
+from tests.reader.pgp import archived, needs_gpg, people, signcrypt
 
 ROMEO, JULIET, MALLORY = "romeo@montague.lit", "juliet@capulet.lit", "mallory@x.lit"
 R, J, M = f"xmpp:{ROMEO}", f"xmpp:{JULIET}", f"xmpp:{MALLORY}"
@@ -32,7 +31,7 @@ FOR_ANOTHER = bytes((0xC1, 13, 3, *b"\0another", 1, 0, 8, 255))
 START = MORNING * SECOND
 COLLECTION = Listed(f"{JULIET}/balcony", START, "2026-11-21T10:00:00Z")
 
-pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+pytestmark = needs_gpg
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@ when all of it was read back."""
 
 import json
 import re
-import shutil
 import time
 from dataclasses import replace
 from itertools import cycle
@@ -26,13 +25,11 @@ from archive_crypt.store.interfaces import Remove, Save
 from archive_crypt.xmpp.handler import ArchiveHandler
 from tests.kit import LAPTOP, MORNING, PHONE
 from tests.reader.conftest import DOMAIN, USERS
-from tests.reader.pgp import archived, people, signcrypt
+from tests.reader.pgp import archived, needs_gpg, people, signcrypt
 from tests.reader.terminal import AtTerminal
 
 ROMEO, JULIET, NURSE = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}", f"nurse@{DOMAIN}"
 R, J, OTHER = f"xmpp:{ROMEO}", f"xmpp:{JULIET}", "xmpp:old@x.lit"
-
-needs_gpg = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
 
 
 @pytest.fixture(scope="module")
