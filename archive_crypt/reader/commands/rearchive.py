@@ -33,7 +33,8 @@ examples:
 With --openpgp-key: each collection that has OpenPGP messages is opened, sealed anew for your confirmed
 keys, read back, and compared; only then the old one is removed, and only if nothing had to be left out
 and all signatures could be checked, which takes the public keys of your contacts. So the OpenPGP key may
-go. What would be replaced is shown first, and done when you say so.
+go. What would be replaced is shown first, and done when you say so. A conversation of the last ten minutes
+stays as it is, as more may come.
 
 With --transcript: a conversation that your client held with short-lived keys (XEP-0200) and wrote in the
 clear, in any format that archive-reader save takes, is put into the archive: its messages, sealed. Its keys
