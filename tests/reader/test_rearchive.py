@@ -623,6 +623,18 @@ async def test_a_form_that_is_closed(served, reader, laptop, transcript):
 
 
 @ensureDeferred
+async def test_less_of_a_transcript_for_other_keys(served, reader, laptop, transcript, tmp_path):
+    """Where more of it is there than the file has by now, and not for each key given, nothing is touched."""
+    args = ("--transcript", transcript("one", "two"), "--accept-pfs-loss", "--json")
+    assert (await reader("rearchive", ROMEO, *laptop, *args, at=served)).code == 0
+    await reader("keygen", "--out", tmp_path / "new.pem", "--no-passphrase", "--bits", "2048")
+    transcript("one")
+    done = await reader("rearchive", ROMEO, *laptop, "--key", tmp_path / "new.pem", *args, at=served)
+    assert (done.code, done.lines[0]["reason"], len(served.kept)) == (4, "other-keys", 1)
+    assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["one", "two"]
+
+
+@ensureDeferred
 async def test_more_of_a_transcript(served, reader, laptop, transcript):
     """What an earlier file brought there, which had less of it, is gone once all of it is there."""
     for said, left_out, messages in ((("one", "two", "three"), "two", 2), (("one", "two", "three"), None, 3)):
