@@ -40,13 +40,11 @@ NEGOTIATION = frozenset(
 _OMEMO = frozenset(("eu.siacs.conversations.axolotl", "urn:xmpp:omemo:1", "urn:xmpp:omemo:2"))
 _FORWARD_SECRET = _OMEMO | {"urn:xmpp:otr:0"}
 _NEVER_TYPES = {"error": "error", "headline": "headline"}
-#: What accompanies or reports on messages, or announces a publication: no rule asks for it, and most
-#: messages have some of it.
-_PASSED_OVER = frozenset(
+#: What accompanies or reports on messages.
+ACCOMPANIES = frozenset(
     (
         "http://jabber.org/protocol/amp",
         "http://jabber.org/protocol/chatstates",
-        "http://jabber.org/protocol/pubsub#event",
         "jabber:x:delay",
         "urn:xmpp:chat-markers:0",
         "urn:xmpp:delay",
@@ -54,6 +52,8 @@ _PASSED_OVER = frozenset(
         "urn:xmpp:sid:0",
     )
 )
+#: The same, and what announces a publication: no rule asks for it, and most messages have some of it.
+_PASSED_OVER = ACCOMPANIES | {"http://jabber.org/protocol/pubsub#event"}
 #: What says nothing itself.
 _SAYS_NOTHING = _PASSED_OVER | {_HINTS, _EME, _SHIM}
 

@@ -12,6 +12,8 @@ from xml.sax.saxutils import escape, quoteattr
 from lxml import etree
 
 from archive_crypt.core import policy
+from archive_crypt.core.dialect import DIALECTS
+from archive_crypt.core.message import STANZA
 from archive_crypt.model import Otr
 from archive_crypt.reader import otr
 from archive_crypt.reader.otr import Logging
@@ -26,6 +28,14 @@ ELEMENT = f"{{{_FEATURE_NEG}}}feature"
 _DATA_FORM = "jabber:x:data"
 _STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 _X = f"{{{_DATA_FORM}}}"
+#: What may be beside it in a message that only negotiates, in archives as well: names, and namespaces.
+_BESIDE = frozenset(
+    etree.QName(namespace, name).text for namespace in (*STANZA, *DIALECTS) for name in ("thread", "error")
+)
+_SAYS_NOTHING = policy.ACCOMPANIES | {
+    "urn:xmpp:hints",
+    "http://www.xmpp.org/extensions/xep-0116.html#ns-init",  # it negotiates, too
+}
 #: The fields that are understood; and how much an error repeats of others.
 _OURS = frozenset(("FORM_TYPE", "accept", "renegotiate", "logging", "otr"))
 _MOST_NAMED, _LONGEST_NAME = 8, 64
@@ -65,6 +75,13 @@ def read(message: etree._Element) -> Form | None:
         terminate=_boolean(fields.get("terminate")) is True,
         logging=_logging(fields),
     )
+
+
+def says_more(message: etree._Element) -> bool:
+    """Whether a ``<message/>`` that negotiates says something besides, as far as can be known: what is not
+    known to say nothing, does."""
+    texts = (message.text, *(child.tail for child in message))
+    return any(text and text.strip() for text in texts) or not all(map(_says_nothing, message))
 
 
 def is_refusal(error: etree._Element) -> bool:
@@ -164,6 +181,10 @@ def _form(kind: str, fields: str) -> str:
 
 def _field(name: str, value: str) -> str:
     return f"<field var='{name}'><value>{value}</value></field>"
+
+
+def _says_nothing(child: etree._Element) -> bool:
+    return child.tag == ELEMENT or child.tag in _BESIDE or etree.QName(child).namespace in _SAYS_NOTHING
 
 
 def _session_form(message: etree._Element) -> etree._Element | None:

@@ -138,6 +138,40 @@ def test_no_trace(written):
     assert parsed(written).find("{urn:xmpp:hints}no-store") is not None
 
 
+@pytest.mark.parametrize("write", [ssn.write_offer, ssn.write_completion])
+def test_nothing_more(write):
+    """A message that negotiates says no more by its thread, its error, or what accompanies any message."""
+    written = write(JULIET, THREAD, (NOT,)) if write is ssn.write_offer else write(JULIET, THREAD)
+    besides = (
+        "<error xmlns='urn:xmpp:archive' type='modify'/>",
+        "<origin-id xmlns='urn:xmpp:sid:0' id='1'/>",
+        "<init xmlns='http://www.xmpp.org/extensions/xep-0116.html#ns-init'/>",
+        "<delay xmlns='urn:xmpp:delay' stamp='2026-11-21T10:00:00Z'/>",
+    )
+    assert not ssn.says_more(beside(written, *besides))
+
+
+@pytest.mark.parametrize(
+    "besides",
+    [
+        "<body>Die!</body>",
+        "<subject>Die!</subject>",
+        "<x xmlns='jabber:x:oob'><url>https://capulet.lit/feast</url></x>",
+        "<openpgp xmlns='urn:xmpp:openpgp:0'>QUJD</openpgp>",
+        "<thread xmlns='urn:example:threads'>Die!</thread>",
+        "Die!",
+    ],
+    ids=["body", "subject", "link", "openpgp", "other thread", "text"],
+)
+def test_something_more(besides):
+    """Whatever else is in a message that negotiates may say something."""
+    assert ssn.says_more(beside(ssn.write_offer(JULIET, THREAD, (NOT,)), besides))
+
+
+def beside(written, *besides):
+    return parsed(written.replace("</message>", "".join(besides) + "</message>"))
+
+
 @pytest.mark.clause("0218-2-02")
 def test_the_net_below_understands():
     """The server, which reads along, knows from these messages when a thread is off the record, and when
