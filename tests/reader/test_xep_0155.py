@@ -57,11 +57,12 @@ async def test_off_the_record(pair):
     assert [await awaited(one.kept()) for one in (romeo, juliet)] == [[1], [1]]
 
 
-def recorded(text="", *, requests=False):
+def recorded(text="", *more, requests=False):
     """A message of juliet's, as a server would have it that records all: it says something, or requests that
-    it is off the record, or both."""
+    it is off the record, or both, and has `more` in it."""
     bodies = ((None, text),) if text else ()
-    return ReadItem("from", MORNING * SECOND, None, None, bodies, None, None, (REQUEST,) if requests else ())
+    rest = (REQUEST, *more) if requests else more
+    return ReadItem("from", MORNING * SECOND, None, None, bodies, None, None, rest)
 
 
 #: Without its hint, as of what asks for that nothing is uploaded.
@@ -70,6 +71,8 @@ REQUEST = etree.tostring(
     encoding="unicode",
 )
 SAID, REQUESTED = recorded("Good morrow"), recorded(requests=True)
+LINK = "<x xmlns='jabber:x:oob'><url>https://capulet.lit/feast</url></x>"
+PAYLOAD = "<openpgp xmlns='urn:xmpp:openpgp:0'>QUJD</openpgp>"
 
 
 async def has_recorded(one, other, *items, minute=0):
@@ -97,8 +100,16 @@ async def test_the_request_is_removed(serve, pair, dialect):
 @ensureDeferred
 @pytest.mark.parametrize(
     "items",
-    [[SAID], [SAID, REQUESTED], [REQUESTED, SAID], [recorded("Die!", requests=True)], [REQUESTED] * 101],
-    ids=["said", "said first", "said then", "said with it", "too many"],
+    [
+        [SAID],
+        [SAID, REQUESTED],
+        [REQUESTED, SAID],
+        [recorded("Die!", requests=True)],
+        [recorded("", LINK, requests=True)],
+        [recorded("", PAYLOAD, requests=True)],
+        [REQUESTED] * 101,
+    ],
+    ids=["said", "said first", "said then", "said with it", "a link with it", "OpenPGP with it", "too many"],
 )
 async def test_what_is_not_removed(pair, items):
     """No offer takes from the archive what else was said, not even where that is with the offer itself. Of more

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from lxml import etree
 
 from archive_crypt.model import ContactModes, Modes, SaveMode
-from archive_crypt.reader import otr, protocol, ssn
+from archive_crypt.reader import otr, ssn
 from archive_crypt.reader.errors import (
     FeatureNotImplemented,
     NoAnswer,
@@ -243,10 +243,9 @@ class Upkeep:
 
 
 def _negotiates(part: etree._Element) -> bool:
-    """Whether a part of a collection is a message that negotiates; what is sealed is not known to."""
-    if protocol.is_sealed(part) or any(part.find(f"{{*}}{name}") is not None for name in ("body", "subject")):
-        return False
-    return ssn.read(part) is not None
+    """Whether a part of a collection is a message that negotiates, and says nothing; what is sealed is not
+    known to."""
+    return ssn.read(part) is not None and not ssn.says_more(part)
 
 
 def _rule(wishes: Preferences, talk: Talk) -> SessionModes | None:
