@@ -12,7 +12,7 @@ from lxml import etree
 from archive_crypt.core import jids
 from archive_crypt.core.items import ReadItem
 from archive_crypt.model import Micros, Otr
-from archive_crypt.reader import otr, ox, ssn
+from archive_crypt.reader import otr, ssn
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.failures import Problem
 from archive_crypt.reader.opening import Entry
@@ -109,11 +109,11 @@ def said(entries: Iterable[Entry]) -> list[Entry]:
     says."""
     found = []
     for entry in entries:
-        if _negotiates(entry):
-            if not _says(entry):
-                continue
-            entry = _without_form(entry)
-        found.append(entry)
+        message = None if entry.item is None else _message(entry.item)
+        if entry.item is None or message is None or ssn.read(message) is None:
+            found.append(entry)
+        elif any(text for _, text in entry.item.bodies) or ssn.says_more(message):
+            found.append(replace(entry, item=_without_form(entry.item)))
     return found
 
 
@@ -122,16 +122,8 @@ def _negotiates(entry: Entry) -> bool:
     return message is not None and ssn.read(message) is not None
 
 
-def _says(entry: Entry) -> bool:
-    texts = () if entry.item is None else entry.item.bodies
-    return any(text for _, text in texts) or ox.is_openpgp(entry)
-
-
-def _without_form(entry: Entry) -> Entry:
-    if entry.item is None:
-        return entry
-    rest = tuple(text for text in entry.item.rest if parse(text.encode()).tag != ssn.ELEMENT)
-    return replace(entry, item=replace(entry.item, rest=rest))
+def _without_form(item: ReadItem) -> ReadItem:
+    return replace(item, rest=tuple(text for text in item.rest if parse(text.encode()).tag != ssn.ELEMENT))
 
 
 def _came(by: str, message: etree._Element, form: Form, offers: _Offers) -> Outcome | None:

@@ -97,7 +97,11 @@ def test_what_negotiates():
 @pytest.mark.clause("0136-otr-notes-02")
 @pytest.mark.parametrize(
     ("text", "more"),
-    [("I owe you 1000 ducats", ()), (None, ('<openpgp xmlns="urn:xmpp:openpgp:0">QUJD</openpgp>',))],
+    [
+        ("I owe you 1000 ducats", ()),
+        (None, ('<openpgp xmlns="urn:xmpp:openpgp:0">QUJD</openpgp>',)),
+        (None, ('<x xmlns="jabber:x:oob"><url>https://capulet.lit/bond</url></x>',)),
+    ],
 )
 def test_what_is_said_beside_a_negotiation(text, more):
     """A message that negotiates and says something too is one of those that say something; only what it

@@ -724,6 +724,17 @@ async def test_what_is_said_beside_a_negotiation(served, reader, laptop, transcr
 
 
 @ensureDeferred
+async def test_a_link_beside_a_negotiation(served, reader, laptop, transcript):
+    """Of who saves texts only, a link in a message that negotiates is left out, and counted as such."""
+    link = '"<x xmlns=\\"jabber:x:oob\\"><url>https://capulet.lit/bond</url></x>"'
+    path = transcript("one", negotiation=agreed("may"))
+    path.write_text(path.read_text().replace('"rest": ["<feature', f'"rest": [{link}, "<feature'))
+    args = (*laptop, "--transcript", path, "--accept-pfs-loss", "--json")
+    done = await reader("rearchive", ROMEO, *args, at=served)
+    assert (done.code, done.lines[0]["messages"], done.lines[0]["left_out"]) == (0, 1, 2)
+
+
+@ensureDeferred
 async def test_what_the_file_marks(served, reader, laptop, transcript):
     """What the file marks as suspicious is left out, and that is told: the file is to be kept. A file with
     nothing else is not archived at all."""
