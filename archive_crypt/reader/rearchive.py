@@ -179,15 +179,14 @@ class Rearchive:
             plan = replace(plan, left_out=plan.left_out + old.lost, replaces=None)
         if await self._is_recent(old):
             raise _Stays(Why.RECENT)
-        for older in await self._upload(plan, old):
-            await self._remove(older)
+        stays = await self._remove_older(await self._upload(plan, old))
         done = Done(collection, len(plan.items), plan.left_out)
         if plan.left_out:
             return replace(done, why=Why.LEFT_OUT, detail=lacking)
         if plan.replaces is None:
             return replace(done, why=Why.UNSIGNED)
-        if not await self._is_same(collection, old, inner):
-            return replace(done, why=Why.CHANGED)
+        if stays or not await self._is_same(collection, old, inner):
+            return replace(done, why=stays or Why.CHANGED)
         await self._remove(collection)
         return done
 
@@ -210,9 +209,8 @@ class Rearchive:
             plan = rearchiving.lessened(plan, mode)
         except NothingThere as error:
             return Done(told, 0, len(said), Why.NOTHING, str(error))
-        for older in await self._upload(plan, _Read(extras=extras)):
-            await self._remove(older)
-        why = Why.LEFT_OUT if lost else None
+        stays = await self._remove_older(await self._upload(plan, _Read(extras=extras)))
+        why = Why.LEFT_OUT if lost else stays
         return Done(told, len(plan.items), plan.left_out + lost, why, _SUBJECT if told.subject else "")
 
     async def _check(self, collection: Listed, outcome: Outcome | None) -> SaveMode:
@@ -225,16 +223,17 @@ class Rearchive:
         await agreed.check(self._archive, with_, thread, outcome, force=self._force)
         return SaveMode.MESSAGE if self._force else await self._archive.plain.check_saving(with_, thread)
 
-    async def _upload(self, plan: Plan, old: _Read) -> list[Listed]:
+    async def _upload(self, plan: Plan, old: _Read) -> list[tuple[Listed, _Read]]:
         """Have all that is planned in the archive, and verify it. What an earlier run brought there is gone
-        on with; those collections are returned that hold less of the same."""
-        older: list[Listed] = []
+        on with; those collections are returned, as they were read, that hold less of the same."""
+        older: list[tuple[Listed, _Read]] = []
         for number in range(_PLACES):
             place = _moved(plan.collection, number)
             there = await self._read(place, wanted=_AllKeys())
             known = 0 if there.page is None else self._known(plan, there, old)
             if known is None:
-                older += [place] if there.is_copy(old) and rearchiving.is_older(plan, there.entries) else []
+                if there.is_copy(old) and rearchiving.is_older(plan, there.entries):
+                    older.append((place, there))
                 continue
             if known < len(plan.items):
                 await self._save(plan, place, known, old)
@@ -319,18 +318,32 @@ class Rearchive:
         now = time.time_ns() // 1000 + self._offset
         return any(abs(now - entry.at) < _SILENCE for entry in old.entries if entry.at is not None)
 
-    async def _is_same(self, collection: Listed, old: _Read, inner: Inner | None) -> bool:
-        """Whether it is now as it was when it was read."""
+    async def _is_same(
+        self, collection: Listed, old: _Read, inner: Inner | None = None, wanted: Wanted | None = None
+    ) -> bool:
+        """Whether it is now as it was when it was read, with the same `inner` and `wanted`."""
         if old.page is None:
             return False
         if _state(old.page)[:2] == (None, None):
-            again = await self._read(collection, inner)  # nothing less would tell
+            again = await self._read(collection, inner, wanted)  # nothing less would tell
             return replace(again, page=old.page) == old and again.subject == old.subject
         try:
             now = await self._archive.plain.page(collection, PageRequest(max=1))
         except NotFound:
             return False
         return _state(now) == _state(old.page)
+
+    async def _remove_older(self, older: Sequence[tuple[Listed, _Read]]) -> Why | None:
+        """What holds less of what is there whole now goes; why not, where it may hold more by now."""
+        why = None
+        for place, there in older:
+            if await self._is_recent(there):
+                why = Why.RECENT
+            elif await self._is_same(place, there, wanted=_AllKeys()):
+                await self._remove(place)
+            else:
+                why = Why.CHANGED
+        return why
 
     async def _remove(self, collection: Listed) -> None:
         with suppress(NotFound):  # somebody else did

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import cycle
 
 import pytest
@@ -639,13 +640,58 @@ async def test_more_of_a_transcript(served, reader, laptop, transcript):
     """What an earlier file brought there, which had less of it, is gone once all of it is there."""
     for said, left_out, messages in ((("one", "two", "three"), "two", 2), (("one", "two", "three"), None, 3)):
         path = transcript(*said)
-        lines = [line for line in path.read_text().splitlines() if f'"{left_out}"' not in line]
-        path.write_text("\n".join(lines))
+        lesser(path, left_out)
         done = await reader(
             "rearchive", ROMEO, *laptop, "--transcript", path, "--accept-pfs-loss", "--json", at=served
         )
         assert (done.code, done.lines[0]["messages"], len(served.kept)) == (0, messages, 1)
     assert texts(await reader("read", ROMEO, *laptop, "--json", at=served)) == ["one", "two", "three"]
+
+
+def lesser(path, without):
+    """The file without one of its messages."""
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if f'"{without}"' not in line))
+
+
+@pytest.mark.parametrize(("dialect", "handler"), [(F, ArchiveHandler), (V, ArchiveHandler), (V, Uncounted)])
+@ensureDeferred
+async def test_less_that_changes_meanwhile(serve, reader, laptop, transcript, dialect, handler):
+    """What had less of it stays where something came to it since it was read, in every dialect; the next time it
+    is looked at anew, and goes if it still has less."""
+    parts = ("auto", "encrypt", "manage", "manual", "pref")
+    served = serve(features=[dialect.feature(part) for part in parts], handler=handler)
+    path = transcript("one", "two", "three")
+    args = ("rearchive", ROMEO, *laptop, "--transcript", path, "--accept-pfs-loss", "--json")
+    lesser(path, "two")
+    assert (await reader(*args, at=served)).code == 0
+    (old,) = served.kept
+    shown = old.shown
+
+    def comes():
+        old.shown = replace(shown, version=shown.version + 1, subject="stars")
+
+    before(served, Save, comes)
+    transcript("one", "two", "three")
+    done = await reader(*args, at=served)
+    assert (done.code, done.lines[0]["reason"], starts(served)) == (4, "changed", [0, 1])
+    served.kept[0].shown = shown
+    assert (await reader(*args, at=served)).code == 0
+    assert starts(served) == [1]
+
+
+@ensureDeferred
+async def test_less_that_is_being_recorded(served, reader, laptop, transcript):
+    """What has less of it stays where more may come to it at any moment."""
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M}"
+    path = transcript("one", "two", "three")
+    path.write_text(path.read_text().replace("2026-11-21T10:00", now))
+    whole = path.read_text()
+    args = ("rearchive", ROMEO, *laptop, "--transcript", path, "--accept-pfs-loss", "--json")
+    lesser(path, "two")
+    assert (await reader(*args, at=served)).code == 0
+    path.write_text(whole)
+    done = await reader(*args, at=served)
+    assert (done.code, done.lines[0]["reason"], len(served.kept)) == (4, "recent", 2)
 
 
 @pytest.mark.clause("D218-17")
