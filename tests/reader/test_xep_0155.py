@@ -1,6 +1,7 @@
 """The plugin for XEP-0155: two slixmpp clients over TLS negotiate; a real server archives, or must not."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from lxml import etree
@@ -118,6 +119,40 @@ async def test_what_is_not_removed(pair, items):
     await has_recorded(romeo, juliet, *items)
     assert await juliet.offers(romeo) is Outcome.MUSTNOT
     assert await awaited(romeo.kept()) == [len(items)]
+
+
+@ensureDeferred
+@pytest.mark.parametrize("dialect", [V, T, F])
+async def test_what_comes_meanwhile_is_not_removed(serve, pair, dialect):
+    """Where something comes to the collection while it is looked at, all of it stays."""
+    parts = [dialect.feature(part) for part in ("auto", "manage", "manual", "pref")]
+    served = serve(features=parts)
+    romeo, juliet = await pair(Otr.CONCEDE, Otr.PREFER, at=served)
+    await has_recorded(romeo, juliet, REQUESTED)
+    look = served.storage._page
+
+    def comes(*asked):
+        served.storage._page = look
+        found = look(*asked)
+        (kept,) = served.kept
+        ((number, item),) = kept.items.items()
+        kept.items[2 * number] = item._replace(number=2 * number)
+        kept.shown = replace(kept.shown, version=kept.shown.version + 1)
+        return found
+
+    served.storage._page = comes
+    assert await juliet.offers(romeo) is Outcome.MUSTNOT
+    assert await awaited(romeo.kept()) == [2]
+
+
+@ensureDeferred
+async def test_another_thread_is_not_removed(pair):
+    """A collection that is of another thread stays, whatever is in it."""
+    romeo, juliet = await pair(Otr.CONCEDE, Otr.PREFER)
+    other = Listed.named(juliet.jid, MORNING * SECOND, "another")
+    await awaited(romeo.archive.save(other, [REQUESTED], force=True))
+    assert await juliet.offers(romeo) is Outcome.MUSTNOT
+    assert await awaited(romeo.kept()) == [1]
 
 
 @ensureDeferred

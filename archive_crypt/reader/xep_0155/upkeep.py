@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from lxml import etree
 
-from archive_crypt.model import ContactModes, Modes, SaveMode
+from archive_crypt.model import ContactModes, Modes, PageRequest, SaveMode
 from archive_crypt.reader import otr, ssn
 from archive_crypt.reader.errors import (
     FeatureNotImplemented,
@@ -20,7 +20,7 @@ from archive_crypt.reader.errors import (
     ServiceUnavailable,
 )
 from archive_crypt.reader.otr import Logging
-from archive_crypt.reader.protocol import Listed, Query
+from archive_crypt.reader.protocol import ChatPage, Listed, Query
 from archive_crypt.reader.xep_0136 import XEP_0136, preferences
 from archive_crypt.reader.xep_0136.preferences import Preferences, SessionModes
 from archive_crypt.reader.xep_0155.talks import Talk, Talks
@@ -125,13 +125,18 @@ class Upkeep:
         """What the server recorded of the negotiation goes (4.2), where that began the newest collection with
         the contact and nothing else came into it. To be called when nothing is saved any more. All else
         stays: no offer may cost the user what his archive holds, and what is being recorded with a
-        contact may be other threads.
+        contact may be other threads. What comes of those between the last look and the removal goes too,
+        where the server keeps them in one collection: nothing can be removed on a condition.
 
         :raises RequestFailed: it is not known to be gone.
         """
         try:
             newest, _ = await self._archive.newest(Query(str(talk.jid)))
-            if newest is not None and await self._only_negotiates(newest):
+            if (
+                newest is not None
+                and newest.thread in (None, talk.thread)
+                and await self._only_negotiates(newest)
+            ):
                 await self._archive.remove(newest)
         except NotFound:
             pass  # another client was quicker
@@ -140,13 +145,17 @@ class Upkeep:
                 raise
 
     async def _only_negotiates(self, collection: Listed) -> bool:
-        """Whether it holds messages, and each of them negotiates, and does nothing else."""
-        found = 0
+        """Whether it holds messages, and each of them negotiates, and does nothing else. It is looked at
+        again in the end, briefly: a contact decides how long it takes to read, and what he says meanwhile."""
+        found, last = 0, None
         async for page in self._archive.pages(collection):
-            found += len(page)
+            found, last = found + len(page), page if len(page) else last
             if found > _MOST_MESSAGES or not all(map(_negotiates, page.parts)):
                 return False
-        return found > 0
+        if last is None:
+            return False
+        now = await self._archive.page(collection, PageRequest(before="", max=1))
+        return _state(now) == _state(last) and all(map(_negotiates, now.parts))
 
     async def undo(self, talk: Talk) -> None:
         """What was set for a conversation is set back, unless it is private still."""
@@ -240,6 +249,11 @@ class Upkeep:
     async def _is_absent(self) -> bool:
         """Whether the server announces nothing that archives by itself."""
         return not any("auto" in parts for parts in (await self._archive.announced()).values())
+
+
+def _state(page: ChatPage) -> tuple[object, ...]:
+    """What is another when something came to a collection, as far as the dialect and the server tell it."""
+    return page.collection.version, page.info and (page.info.count, page.info.last)
 
 
 def _negotiates(part: etree._Element) -> bool:
