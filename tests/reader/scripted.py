@@ -51,10 +51,11 @@ def speaks(*dialects, script=lambda element: None):
 
 class Trouble:
     """Makes the handlers of real archives; what `refuses` has of the requests of a stream, by its resource and the
-    request's type, name and `save` (else ""), is answered by an error. `refused` are those that were."""
+    request's type, name and `save` (else ""), is answered by an error; if `silent`, not at all. `refused` are
+    those that were."""
 
-    def __init__(self):
-        self.refuses, self.refused = set(), []
+    def __init__(self, *, silent=False):
+        self.silent, self.refuses, self.refused = silent, set(), []
 
     def __call__(self, archiver, jid):
         return _Troubled(archiver, jid, self)
@@ -75,6 +76,7 @@ class _Troubled(ArchiveHandler):
         element = next(iq.elements())
         if self._trouble.sees(self._jid.resource, iq["type"], element.name, element.getAttribute("save", "")):
             iq.handled = True
-            self.send(StanzaError("resource-constraint").toResponse(iq))
+            if not self._trouble.silent:
+                self.send(StanzaError("resource-constraint").toResponse(iq))
         else:
             super().onRequest(iq)

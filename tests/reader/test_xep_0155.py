@@ -500,13 +500,14 @@ async def test_a_rule_that_another_client_removes(pair, side, served):
 @ensureDeferred
 @pytest.mark.clause("0136-otr-notes-01", "0136f-session-05")
 async def test_a_rule_that_lapsed(serve, pair, side, monkeypatch):
-    """Where the server did not renew a rule in time, it is set again once the server does that."""
+    """Where the server did not answer in time to renew a rule, it is set again once the server does that."""
     monkeypatch.setattr(inforce, "AGAIN", 0.1)
-    trouble = Trouble()
+    trouble = Trouble(silent=True)
     served = serve(session_timeout=2, handler=trouble)
     romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE, at=served)
     phone = await side(served, "romeo", "phone", able=False)
     assert await romeo.offers(juliet) is Outcome.MUSTNOT
+    romeo.archive.timeout = 1
     trouble.refuses.add(("orchard", "set", "pref", ""))
     await phone.sees(lambda preferences: not preferences.sessions)
     trouble.refused.clear()
@@ -514,6 +515,22 @@ async def test_a_rule_that_lapsed(serve, pair, side, monkeypatch):
     trouble.refuses.clear()
     rule = SessionModes(THREAD, SaveMode.FALSE, None, 2)
     await phone.sees(lambda preferences: preferences.sessions == (rule,))
+
+
+@ensureDeferred
+@pytest.mark.clause("0136-otr-notes-01")
+async def test_a_rule_that_is_refused(serve, pair, monkeypatch):
+    """Where a rule lapsed, and the server refuses to set it again, the conversation ends, and both know."""
+    monkeypatch.setattr(inforce, "AGAIN", 0.1)
+    trouble = Trouble()
+    romeo, juliet = await pair(Otr.PREFER, Otr.CONCEDE, at=serve(session_timeout=2, handler=trouble))
+    assert await romeo.offers(juliet) is Outcome.MUSTNOT
+    await juliet.hears("otr_agreed", Outcome.MUSTNOT)
+    trouble.refuses.add(("orchard", "set", "pref", ""))
+    await romeo.hears("otr_ended", None)
+    await juliet.hears("otr_ended", None)
+    assert (await awaited(romeo.archive.get_preferences())).sessions == ()
+    assert await romeo.logs(juliet) is MAY
 
 
 # Where the server cannot do all that

@@ -13,7 +13,7 @@ from slixmpp.plugins import BasePlugin
 
 from archive_crypt.model import SaveMode
 from archive_crypt.reader import otr, ssn
-from archive_crypt.reader.errors import RequestFailed
+from archive_crypt.reader.errors import NoAnswer, RequestFailed
 from archive_crypt.reader.otr import Logging, Outcome
 from archive_crypt.reader.xep_0136 import XEP_0136
 from archive_crypt.reader.xep_0155.talks import Talk, Talks
@@ -91,9 +91,16 @@ class InForce(BasePlugin):
             renewed = await self._renewed(talk)
 
     async def _renewed(self, talk: Talk) -> bool:
+        """Whether it was. Where the rule is gone, and the server will have none, it ends: what the server
+        does not do is not promised."""
         try:
             await self._upkeep.renew(talk)
+        except NoAnswer:
+            return False
         except RequestFailed:
+            with contextlib.suppress(RequestFailed):
+                if await self._upkeep.lasts(talk) == 0 and talk.agreed is Logging.MUSTNOT:
+                    self._close(talk, say=True)
             return False
         return True
 
