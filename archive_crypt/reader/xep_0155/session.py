@@ -125,11 +125,12 @@ class XEP_0155(Answering):
         await self._finish(talk)
 
     async def close(self) -> None:
-        """All is over, the contacts are told, and the user's preferences are as they were. Nobody is answered
-        any more on this stream. To be called before the client disconnects: else, in the older
-        dialects, a contact's setting stays changed, and nothing with him is archived any more.
+        """All is over, the contacts are told, and the user's preferences are as they were; but a rule for a
+        thread that lapses by itself is left to. Nobody is answered any more on this stream. To be called
+        before the client disconnects: else, in the older dialects, a contact's setting stays changed, and
+        nothing with him is archived any more.
 
-        :raises RequestFailed: it is not known to be as it was; `close` can be tried again.
+        :raises RequestFailed: it is not known to be so; `close` can be tried again.
         """
         self._check_connected()
         self._closed = True
