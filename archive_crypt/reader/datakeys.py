@@ -1,7 +1,7 @@
 """EncryptedKeys -> data keys: each unwrapped once, on threads where it is known in time that it is ours.
 
-What an EncryptedData says of its key decides which it is; that it opens is the proof. Where it says nothing
-but an Id, and that leads nowhere, the proof alone decides.
+What an EncryptedData says of its key decides which it is; that it opens is the proof. Where it tells an Id,
+and nothing that it says leads to one that opens it, the proof alone decides.
 """
 
 from __future__ import annotations
@@ -113,9 +113,10 @@ class DataKeys:
         return Finding.CANNOT_OPEN if ours else Finding.NO_KEY
 
     def _open_by_any(self, data: ReadData) -> bytes | None:
-        """The plaintext of an EncryptedData that tells its EncryptedKey by the Id only: what takes the place
-        of that, as by `rekey`, has another Id, and this one may be that of one for other data then."""
-        if not data.key_ids or any(wrapped.key_name in data.key_names for wrapped in self._wrapped.values()):
+        """The plaintext of an EncryptedData that tells its EncryptedKey by an Id: what takes the place of that,
+        as by `rekey`, has another Id, and this one may be that of one for other data then; as its name may
+        be."""
+        if not data.key_ids:
             return None
         for wrapped in self._wrapped.values():
             for _, private_key in self._unwrapping.keys:

@@ -257,6 +257,20 @@ async def test_an_id_that_is_anothers_then(served, login, replaced, readable):
     assert await readable(PHONE) == ["one", "two", "three"]
 
 
+@pytest.mark.parametrize("private", [PHONE, LAPTOP])
+@ensureDeferred
+async def test_an_id_beside_anothers_name(served, login, replaced, readable, private):
+    """What tells its EncryptedKey by the Id, and names another data key of the collection beside it, is read with
+    the new key as it was with the old one; whoever the other is wrapped for."""
+    client, other = await login(served), bytes(32)
+    items = (data("one"), by_id("two", "usr-two"), data("three", other, "usr-two"))
+    await upload(client, JULIET, *items, key(), key(other, "usr-two", private=private, id_="k2"))
+    assert (await readable(LAPTOP))[:2] == ["one", "two"]
+    outcome, _ = await replaced()
+    assert (outcome.replaced, outcome.left, outcome.empty) == (1, (), True)
+    assert await readable(PHONE) == ["one", "two", "three"]
+
+
 @ensureDeferred
 async def test_keys_of_nothing_here(served, login, replaced, readable):
     """An EncryptedKey that is for data elsewhere, or for a sealed form, is replaced where it is."""
