@@ -83,8 +83,8 @@ class Evidence:
             self._named.update(data.key_names)
             named = [key for key in keys if key.key_name in data.key_names or key.id in data.key_ids]
             self._claimed.update(map(_which, named))
-            # What tells an Id that leads nowhere (any more) is opened by any that fits: see DataKeys.
-            for key in named or (keys if data.key_ids else ()):
+            # What tells an Id, which may lead nowhere (any more), is opened by any that fits: see DataKeys.
+            for key in keys if data.key_ids else named:
                 self._try(key, data)
 
     def is_ours(self, key: ReadKey) -> bool:

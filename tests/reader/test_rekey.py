@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from lxml import etree
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
@@ -21,9 +22,9 @@ from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.connection import Account, Connection
 from archive_crypt.reader.errors import CannotAsk
 from archive_crypt.reader.opening import Book
-from archive_crypt.reader.protocol import Listed, Query
+from archive_crypt.reader.protocol import ChatPage, Listed, Query
 from archive_crypt.reader.rekey import Rekey
-from archive_crypt.reader.rewrapping import Holder
+from archive_crypt.reader.rewrapping import DataKey, Evidence, Holder
 from archive_crypt.store.interfaces import MOST_WRAPPED
 from tests.kit import LAPTOP, MORNING, PHONE
 from tests.reader.conftest import DOMAIN, USERS, awaited
@@ -269,6 +270,17 @@ async def test_an_id_beside_anothers_name(served, login, replaced, readable, pri
     outcome, _ = await replaced()
     assert (outcome.replaced, outcome.left, outcome.empty) == (1, (), True)
     assert await readable(PHONE) == ["one", "two", "three"]
+
+
+def test_an_id_that_only_its_item_tells():
+    """Where nothing but an Id proved an EncryptedKey, beside another's name, what takes its place, under another Id, is
+    proved by the same item."""
+    keys = key(private=PHONE, id_="k7"), key(bytes(32), "usr-two", private=PHONE, id_="k2")
+    items = by_id("two", "usr-two"), data("three", bytes(32), "usr-two")
+    parts, wrapped = (tuple(map(etree.fromstring, one)) for one in (items, keys))
+    seen = Evidence(Holder(PHONE, (NEW,)))
+    seen.see(ChatPage(Listed.named(JULIET, 0), parts, wrapped, 0, None))
+    assert seen.proves({DataKey(NAME, KEY), DataKey("usr-two", bytes(32))})
 
 
 @ensureDeferred
