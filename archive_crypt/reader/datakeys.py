@@ -81,7 +81,7 @@ class DataKeys:
         """The plaintext of an EncryptedData, or why there is none: no EncryptedKey for it is one of
         ours; or one is, but it or the EncryptedData is not as it was made."""
         for name in data.key_names:
-            plaintext = _opened(data, self._open[name]) if name in self._open else None
+            plaintext = fitting(data, self._open[name]) if name in self._open else None
             if plaintext is not None:
                 return plaintext
         return self._unwrap_and_open(data)
@@ -91,7 +91,7 @@ class DataKeys:
         self._unwrapping.forget(self._wrapped.values())
 
     def _unwrap_and_open(self, data: ReadData) -> bytes | Finding:
-        ours = False
+        ours, doubtful = False, None
         for wrapped in self._wrapped.values():
             named = wrapped.key_name in data.key_names
             if not named and wrapped.id not in data.key_ids:
@@ -103,11 +103,15 @@ class DataKeys:
                     continue
                 # With rsa-1_5 anybody's EncryptedKey gives some key, if a useless one.
                 ours = ours or wrapped.algorithm != RSA_1_5
-                plaintext = _opened(data, data_key) if named else fitting(data, data_key)
+                plaintext = fitting(data, data_key)
                 if plaintext is not None:
                     self._open |= dict.fromkeys(data.key_names, data_key)
                     return plaintext
+                # Damaged, or of another data key of that name: it is shown if none makes XML of it.
+                if named and doubtful is None and data.algorithm not in AUTHENTICATED:
+                    doubtful = _opened(data, data_key)
         plaintext = self._open_by_any(data)
+        plaintext = doubtful if plaintext is None else plaintext
         if plaintext is not None:
             return plaintext
         return Finding.CANNOT_OPEN if ours else Finding.NO_KEY

@@ -195,8 +195,7 @@ def test_an_id_that_leads_nowhere_is_no_guess():
     """What tells its EncryptedKey by an Id that is not there is not opened by a data key whose padding fits."""
     sealer, other = Sealer(seal=envelope.AES128_CBC), bytes(16)
     item = b"<to xmlns='urn:xmpp:archive' secs='0'><body>x</body></to>"
-    wrapped = xmlenc.read_key(sealer.element)
-    ours = opening.unwrap(LAPTOP, wrapped.algorithm, wrapped.cipher, (wrapped.digest, wrapped.mgf))
+    ours = _unwrapped(sealer)
     while True:
         sealed = envelope.seal(envelope.AES128_CBC, memoryview(other), item)
         with contextlib.suppress(CannotOpen):  # that is so in one case of sixteen
@@ -206,6 +205,34 @@ def test_an_id_that_leads_nowhere_is_no_guess():
     shown = sealed_page("one")
     shown = replace(with_parts(shown, [etree.fromstring(told)]), keys=(sealer.element,))
     assert found(read(shown)) == [["no-key"]]
+
+
+def test_a_data_key_of_the_same_name_whose_padding_fits():
+    """Of two data keys of one name, or one that is named and one that is told by its Id, that opens an item sealed
+    with CBC which makes a message of it: padding alone is no proof, whichever was wrapped first."""
+    right, wrong = (Sealer(seal=envelope.AES128_CBC) for _ in range(2))
+    item = b"<to xmlns='urn:xmpp:archive' secs='0'><body>x</body></to>"
+    ours = _unwrapped(wrong)
+    while True:
+        sealed = envelope.seal(envelope.AES128_CBC, memoryview(_unwrapped(right)), item)
+        with contextlib.suppress(CannotOpen):  # that is so in fifteen cases of sixteen
+            opening.open_sealed(envelope.AES128_CBC, ours, sealed)
+            break
+    data = SealedItem(0, wrong.key.name, envelope.AES128_CBC, sealed)
+    shown = replace(sealed_page("one"), keys=(wrong.element, right.element))
+    by_id = etree.fromstring(xmlenc.write_data(data, [f"k{right.key.name}"]))
+    assert said(read(with_parts(shown, [wrong.data(item), by_id]))) == ["x", "x"]
+    of_one_name = etree.fromstring(
+        etree.tostring(right.element).decode().replace(f">{right.key.name}<", f">{wrong.key.name}<")
+    )
+    shown = replace(shown, keys=(wrong.element, of_one_name))
+    by_name = etree.fromstring(xmlenc.write_data(data))
+    assert said(read(with_parts(shown, [wrong.data(item), by_name]))) == ["x", "x"]
+
+
+def _unwrapped(sealer):
+    wrapped = xmlenc.read_key(sealer.element)
+    return opening.unwrap(LAPTOP, wrapped.algorithm, wrapped.cipher, (wrapped.digest, wrapped.mgf))
 
 
 def test_an_altered_item():
