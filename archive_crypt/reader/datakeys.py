@@ -117,9 +117,9 @@ class DataKeys:
         return Finding.CANNOT_OPEN if ours else Finding.NO_KEY
 
     def _open_by_any(self, data: ReadData) -> bytes | None:
-        """The plaintext of an EncryptedData that tells its EncryptedKey by an Id: what takes the place of that,
-        as by `rekey`, has another Id, and this one may be that of one for other data then; as its name may
-        be."""
+        """The plaintext of an EncryptedData that tells its EncryptedKey by an Id: what takes the place of
+        that, as by `rekey`, has another Id, and this one may be that of one for other data then; as a name
+        beside it may be."""
         if not data.key_ids:
             return None
         for wrapped in self._wrapped.values():

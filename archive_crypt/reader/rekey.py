@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
+from archive_crypt.crypto.opening import PrivateKey
 from archive_crypt.model import Micros, PageRequest
 from archive_crypt.reader.archive import Archive
 from archive_crypt.reader.errors import CannotAsk, Conflict, NotFound, NotUnderstood, Refused
 from archive_crypt.reader.protocol import ChatPage, Listed
-from archive_crypt.reader.rewrapping import DataKey, Evidence, Holder, Why, held, plan, which, wrap
+from archive_crypt.reader.rewrapping import DataKey, Evidence, Holder, Why, held, may_open, plan, which, wrap
 from archive_crypt.reader.xep_0136.paging import Paging
 
 #: Rounds over what is left: new EncryptedKeys for the old key may come for as long as it is in use.
@@ -213,6 +214,23 @@ class Rekey:
             if _place(collection) in wanted:
                 there[_place(collection)] = collection, held(elements, by)
         return there
+
+
+async def used(archive: Archive, key: PrivateKey, names: Iterable[str]) -> list[str]:
+    """By which of these names the archive has EncryptedKeys that the key opens, or may open: what is by other
+    keys' names cannot be deleted by them, but is looked at all the same.
+
+    :raises RequestFailed: as `Rekey.run`.
+    """
+    found = []
+    for name in names:
+        seen = Evidence(Holder(key, (name,)))
+        async with aclosing(archive.keys((name,))) as listed:
+            async for _, elements in listed:
+                if may_open(elements, seen):
+                    found.append(name)
+                    break
+    return found
 
 
 def _place(collection: Listed) -> _Place:

@@ -179,6 +179,13 @@ def held(elements: Iterable[etree._Element], by: Evidence) -> set[DataKey]:
     return {DataKey(name, octets) for name, octets in found if name and octets}
 
 
+def may_open(elements: Sequence[etree._Element], by: Evidence) -> bool:
+    """Whether one of these EncryptedKeys opens, whatever name it is under; or may, as it cannot be read, or
+    was not even shown. With rsa-1_5 each does."""
+    keys = list(_read_keys(elements))
+    return not keys or len(keys) < len(elements) or any(by.unwrap(key) is not None for key in keys)
+
+
 def wrap(data_keys: Iterable[DataKey], key: PublicKey) -> list[EncryptedKey]:
     """An EncryptedKey of each for this public key, in today's algorithm."""
     return [

@@ -1,6 +1,7 @@
 """archive-reader rekey: one command from the old key to the new one, against a real server."""
 
 import pytest
+from lxml import etree
 from pytest_twisted import ensureDeferred
 from twisted.words.protocols.jabber.error import StanzaError
 from twisted.words.protocols.jabber.jid import JID
@@ -10,6 +11,7 @@ from archive_crypt.crypto import opening
 from archive_crypt.hosts.pep import Pep
 from archive_crypt.reader import cli, trust
 from archive_crypt.reader.publishing import Publisher
+from archive_crypt.reader.rewrapping import Evidence, Holder, may_open
 from tests.kit import LAPTOP, MORNING, PHONE, key_info
 from tests.reader.conftest import DOMAIN, awaited
 from tests.reader.test_given import put
@@ -50,6 +52,7 @@ async def test_from_old_to_new(served, reader, login, talk, given):
         "published": False,
         "names": [OLD],
         "left_out": [],
+        "found_by": [],
     }
     assert await published(client) == [NEW]
     assert list(trust.load(trust.default_path())) == [NEW]
@@ -93,6 +96,7 @@ async def test_what_is_left_is_told(served, reader, login, given):
         "published": True,
         "names": [OLD],
         "left_out": [],
+        "found_by": [],
     }
     assert await published(client) == [OLD, NEW]
     shown = await reader("rekey", ROMEO, *given, at=served)
@@ -175,10 +179,13 @@ async def test_by_another_keys_name(served, reader, login, given, whose):
     done = await reader("rekey", ROMEO, *given, "--json", at=served)
     (told,) = done.lines
     assert (done.code, told["replaced"], told["names"]) == (0, 1, [OLD])
-    assert told["left_out"] == [other.fingerprint]
+    assert (told["left_out"], told["found_by"], told["empty"]) == ([other.fingerprint], [], True)
     assert [wrapped_for(served, one) for one in (OLD, NEW, other.fingerprint)] == [[0], [1], [1]]
     done = await reader("rekey", ROMEO, *given, at=served)
-    assert f"  ! {other.fingerprint}  not by this one: it is another key's" in done.out
+    assert (
+        f"  ! {other.fingerprint}  not by this one: it is {'the new' if whose == 'new' else 'another'} key's"
+        in done.out
+    )
 
 
 @ensureDeferred
@@ -195,7 +202,7 @@ async def test_a_name_of_the_new_key_that_is_told(served, reader, given):
 @ensureDeferred
 async def test_very_many_names(serve, reader, login, given):
     """Whoever publishes the old key by very many long names does not end rekeying; what is not kept of
-    them is told."""
+    them is told, and that nothing is there by it."""
     client = await login(served := serve())
     await put_item(client, NODES[1], key_info(LAPTOP, "my-own"))
     node = served.server._pep._nodes(JID(ROMEO))[NODES[1]]
@@ -205,9 +212,59 @@ async def test_very_many_names(serve, reader, login, given):
     await served.record("But soft")
     done = await reader("rekey", ROMEO, *given, "--json", at=served)
     assert (done.code, done.lines[0]["replaced"]) == (0, 1)
-    assert len(done.lines[0]["names"]) == 1 + 32
+    assert (len(done.lines[0]["names"]), len(done.lines[0]["left_out"])) == (1 + 32, 51 - 32)
+    assert (done.lines[0]["found_by"], done.lines[0]["empty"]) == ([], True)
     assert done.err.count(f"{OLD} has too many names") == 51 - 32
     assert f"takes --old-name: {'&' * 500}69" in done.err
+
+
+@pytest.mark.parametrize("whose", ["one too many", "the new key's", "another key's"])
+@ensureDeferred
+async def test_left_out_and_there(served, reader, login, given, whose):
+    """Where something for the old key is there by a name that is left out, that is told, by its name; nothing is said to
+    be empty, the old key is not retired, and the exit code is 4."""
+    other = NEW if whose == "the new key's" else opening.generate(2048).fingerprint
+    if whose == "one too many":
+        trust.remember(trust.default_path(), [(OLD, f"decoy {number}") for number in range(32)])
+    if whose == "another key's":
+        trust.confirm(trust.default_path(), [other])
+    client = await login(served)
+    await put_item(client, NODES[1], key_info(LAPTOP, other))
+    await upload(client, JULIET, data(), key(recipient=other))
+    done = await reader("rekey", ROMEO, *given, "--retire", "--json", at=served)
+    told = done.lines[-1]
+    assert (done.code, told["empty"], told["retired"], told["found_by"]) == (4, False, False, [other])
+    assert OLD in trust.load(trust.default_path())
+    assert OLD in await published(client)
+    assert wrapped_for(served, other) == [1]
+    done = await reader("rekey", ROMEO, *given, at=served)
+    assert done.code == 4
+    assert f"  ! {other}  not by this one: it is {whose}" in done.out
+    assert "something for the old key is there by it\n" in done.out
+    assert "has nothing for the old key any more" not in done.out
+
+
+@ensureDeferred
+async def test_left_out_and_told(served, reader, login, given):
+    """What was left out as it is one name too many is replaced once it is told; then the old key is retired."""
+    trust.remember(trust.default_path(), [(OLD, f"decoy {number}") for number in range(32)])
+    client = await login(served)
+    await put_item(client, NODES[1], key_info(LAPTOP, "my-own"))
+    await upload(client, JULIET, data(), key(recipient="my-own"))
+    done = await reader("rekey", ROMEO, *given, "--old-name", "my-own", "--retire", "--json", at=served)
+    (told,) = done.lines
+    assert (done.code, told["empty"], told["retired"], told["left_out"]) == (0, True, True, [])
+    assert wrapped_for(served, "my-own") == [0]
+
+
+@pytest.mark.parametrize("recipient", ["the name", None])
+def test_may_open(recipient):
+    """What cannot be read, or is not shown, may be for the key; what it does not unwrap is not."""
+    seen = Evidence(Holder(LAPTOP, ("the name",)))
+    whole, others = (etree.fromstring(key(private=one, recipient=recipient)) for one in (LAPTOP, PHONE))
+    cut = etree.fromstring(key(private=PHONE, recipient=recipient).replace("CipherValue", "Other"))
+    assert [may_open(one, seen) for one in ([whole], [others], [others, whole])] == [True, False, True]
+    assert [may_open(one, seen) for one in ([], [cut], [others, cut])] == [True, True, True]
 
 
 # What else may be.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from archive_crypt.crypto.opening import PrivateKey
@@ -15,7 +16,7 @@ from archive_crypt.reader.errors import CannotAsk, NotOffered, Refused, RequestF
 from archive_crypt.reader.failures import DONE, SUSPICIOUS, Problem
 from archive_crypt.reader.progress import progress
 from archive_crypt.reader.publishing import Item, Publisher
-from archive_crypt.reader.rekey import Left, Outcome, Rekey
+from archive_crypt.reader.rekey import Left, Outcome, Rekey, used
 from archive_crypt.reader.rewrapping import Holder
 from archive_crypt.reader.show import Lines, Terminal, clean, local, note
 from archive_crypt.reader.usage import Command, Doing
@@ -32,12 +33,29 @@ it goes on when it is begun again. What has to stay is named, with the reason; t
 
 EncryptedKeys call the old key by its fingerprint, or as it was published. All such names that this computer
 ever saw are looked for, and told in the end; --old-name adds one that only another device saw. A name that is
-another key's fingerprint is left out, and told: somebody published the old key by it.
+another key's fingerprint is left out, and told: somebody published the old key by it. So are those beyond 32.
+If something for the old key is there by such a name, that is told, too; the exit code is 4 then.
 
 --retire ends the use of the old key when nothing is left for it; if it is published, the new one has to be,
 too. Keep its file all the same for as long as there are backups. If it was given to archive-reader enable,
 enable again with the new one.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What came of the old key's EncryptedKeys under all its `names`, but for those that were `left_out`,
+    each with the reason; and those of the latter that some still are under."""
+
+    outcome: Outcome
+    names: tuple[str, ...]
+    left_out: Mapping[str, str]
+    found_by: Sequence[str]
+
+    @property
+    def empty(self) -> bool:
+        """Whether the archive has nothing for the old key any more, by any name that is known."""
+        return self.outcome.empty and not self.found_by
 
 
 def _arguments(command: argparse.ArgumentParser) -> None:
@@ -73,17 +91,15 @@ def _begin(options: argparse.Namespace) -> Doing:
         async with connection:
             publisher, archive = given.publisher(connection), Archive(connection)
             items = await _publish(publisher, new)
-            holder = _holder(old, new, options.old_name)
-            outcome = await _replace(archive, holder, _holder(new, old))
-            retired = options.retire and outcome.empty and await _retire(publisher, old, new)
+            done = await _replace(archive, old, new, options.old_name, items)
+            retired = options.retire and done.empty and await _retire(publisher, old, new)
             if retired:  # what came until that very moment
-                holder = _holder(old, new, options.old_name)
-                outcome = _both(outcome, await _replace(archive, holder, _holder(new, old)))
+                replaced = done.outcome.replaced
+                done = await _replace(archive, old, new, options.old_name, items, replaced)
             enabled = await _is_enabled(archive)
-        _, others = _called(old, new)
-        left_out = [one for one in others if one not in holder.names]
-        _tell(display, outcome, retired, enabled, items, holder, left_out)
-        return DONE if outcome.empty and retired == options.retire else SUSPICIOUS
+        published = not retired and _is_published(old, items or ())
+        _tell(display, done, retired, published, enabled)
+        return DONE if done.empty and retired == options.retire else SUSPICIOUS
 
     return rekey()
 
@@ -116,31 +132,50 @@ async def _published(publisher: Publisher) -> list[Item] | None:
         return None
 
 
-def _holder(key: PrivateKey, other: PrivateKey, more: Sequence[str] = ()) -> Holder:
-    """Under all names that are known by now: those that were fetched are in the trust file, and `more`."""
-    seen, _ = _called(key, other)
-    return Holder(key, tuple(dict.fromkeys((key.fingerprint, *seen, *more))))
-
-
-def _called(key: PrivateKey, other: PrivateKey) -> tuple[list[str], list[str]]:
-    """By which names a key was seen published: its own; and those that are fingerprints of others. The latter
-    somebody did who was in the account: what is deleted by such a name would be another key's."""
+def _called(key: PrivateKey, other: PrivateKey, items: Sequence[Item]) -> tuple[list[str], dict[str, str]]:
+    """By which names a key was seen published: those to look for; and the others, each with the reason. What
+    is deleted by another's fingerprint would be the other's: who published that was in the account."""
     path = trust.default_path()
     names = trust.names(path)
-    others = {*names, *trust.load(path), *inventory.own_files()[0], other.fingerprint} - {key.fingerprint}
-    seen = names.get(key.fingerprint, ())
-    return [name for name in seen if name not in others], [name for name in seen if name in others]
+    others = {*names, *trust.load(path), *inventory.own_files()[0]} - {key.fingerprint, other.fingerprint}
+    kept = names.get(key.fingerprint, ())
+    told = [item.key.name for item in items if item.fingerprint == key.fingerprint]
+    left_out = {}
+    for name in (*kept, *told):
+        if name == other.fingerprint:
+            left_out[name] = "it is the new key's fingerprint"
+        elif name in others:
+            left_out[name] = "it is another key's fingerprint"
+        elif name not in kept and name != key.fingerprint:
+            left_out[name] = "it is one too many"
+    return [name for name in kept if name not in left_out], left_out
 
 
-async def _replace(archive: Archive, old: Holder, new: Holder) -> Outcome:
+async def _replace(
+    archive: Archive,
+    old: PrivateKey,
+    new: PrivateKey,
+    more: Sequence[str],
+    items: Sequence[Item] | None,
+    before: int = 0,
+) -> _Done:
+    """Under all names that are known by now, and `more`. `before`: so many collections were done already."""
+    seen, left_out = _called(old, new, items or ())
+    names = tuple(dict.fromkeys((old.fingerprint, *seen, *more)))
+    left_out = {name: why for name, why in left_out.items() if name not in names}
+    own, _ = _called(new, old, ())
+    holder = Holder(new, tuple(dict.fromkeys((new.fingerprint, *own))))
     try:
         with progress("rekeying") as tell:
-            return await Rekey(archive, old, new, tell).run()
+            outcome = await Rekey(archive, Holder(old, names), holder, tell).run()
+            found_by = await used(archive, old, left_out)
     except CannotAsk:  # nothing was done, and nothing will be
         raise
     except RequestFailed:
         note("What was done is done, and the rest is as it was: give the same command again to go on.")
         raise
+    outcome = Outcome(before + outcome.replaced, outcome.left, outcome.empty)
+    return _Done(outcome, names, left_out, found_by)
 
 
 async def _retire(publisher: Publisher, old: PrivateKey, new: PrivateKey) -> bool:
@@ -160,8 +195,8 @@ async def _retire(publisher: Publisher, old: PrivateKey, new: PrivateKey) -> boo
     return True
 
 
-def _both(first: Outcome, second: Outcome) -> Outcome:
-    return Outcome(first.replaced + second.replaced, second.left, second.empty)
+def _is_published(key: PrivateKey, items: Sequence[Item]) -> bool:
+    return any(item.usable and item.fingerprint == key.fingerprint for item in items)
 
 
 async def _is_enabled(archive: Archive) -> bool:
@@ -172,29 +207,24 @@ async def _is_enabled(archive: Archive) -> bool:
     return False
 
 
-def _tell(
-    display: Terminal | Lines,
-    outcome: Outcome,
-    retired: bool,
-    enabled: bool,
-    items: list[Item] | None,
-    old: Holder,
-    left_out: list[str],
-) -> None:
+def _tell(display: Terminal | Lines, done: _Done, retired: bool, published: bool, enabled: bool) -> None:
+    outcome = done.outcome
     for left in outcome.left:
         _tell_left(display, left)
-    fingerprint = old.private.fingerprint
-    published = not retired and any(item.usable and item.fingerprint == fingerprint for item in items or ())
     lines = [f"{outcome.replaced} collection(s) have the new key in place of the old one."]
-    if outcome.empty:
+    if done.empty:
         lines += ["The archive has nothing for the old key any more."]
     elif outcome.left:
         lines += [f"{len(outcome.left)} collection(s) still have the old key: see above. Keep it."]
+    elif outcome.empty:
+        lines += ["The archive still has something for the old key, by names that were left out. Keep it."]
     else:
         lines += ["New messages keep coming for the old key: retire it, and give the same command again."]
     lines += ["The old key was looked for by these names; if it was ever published by another: --old-name"]
-    lines += [f"    {clean(name)}" for name in old.names]
-    lines += [f"  ! {one}  not by this one: it is another key's fingerprint" for one in left_out]
+    lines += [f"    {clean(name)}" for name in done.names]
+    for name, why in done.left_out.items():
+        there = ", but something for the old key is there by it" if name in done.found_by else ""
+        lines += [f"  ! {clean(name)}  not by this one: {why}{there}"]
     if published:
         lines += ["The old key is still published, so that what comes will be encrypted for it: --retire"]
     if enabled:
@@ -203,11 +233,12 @@ def _tell(
         *lines,
         replaced=outcome.replaced,
         left=len(outcome.left),
-        empty=outcome.empty,
+        empty=done.empty,
         retired=retired,
         published=published,
-        names=list(old.names),
-        left_out=left_out,
+        names=list(done.names),
+        left_out=list(done.left_out),
+        found_by=list(done.found_by),
     )
 
 
