@@ -136,15 +136,20 @@ class _Own(threading.local):
 
 
 _OWN = _Own()
-#: That of an element, in UTF-8. No document type can follow it, and one would have libxml2 open any file.
-_BEGINNING = re.compile(rb"[ \t\r\n]*<[A-Za-z_\x80-\xff]")
+#: That of an element, in UTF-8, after a declaration perhaps, of no other encoding. No document type can
+#: follow it, and one would have libxml2 open any file.
+_BEGINNING = re.compile(
+    rb"""(<\?xml\s+version\s*=\s*["']1\.0["'](\s+encoding\s*=\s*["'](?i:utf-8)["'])?"""
+    rb"""(\s+standalone\s*=\s*["'](yes|no)["'])?\s*\?>)?[ \t\r\n]*<[A-Za-z_\x80-\xff]"""
+)
 _SYNTAX_ERROR: Any = etree.XMLSyntaxError  # lxml's stubs do not know its arguments
 
 
 def parse(octets: bytes) -> etree._Element:
     """A tree of what came from outside: bounded in depth, without entities, all prefixes declared.
 
-    :raises etree.XMLSyntaxError: it is not XML, or anything stands before the element.
+    :raises etree.XMLSyntaxError: it is not XML, or not in UTF-8, or anything but a declaration stands before
+        the element.
     """
     if not _BEGINNING.match(octets):
         raise _SYNTAX_ERROR("no element is at the beginning", 0, 0, 0)

@@ -208,6 +208,14 @@ def test_other_contents(verona, keyring, content):
     assert "openpgp-invalid" in findings(read(keyring, verona.seals(J, content, R)))
 
 
+def test_a_content_with_a_declaration(verona, keyring):
+    """A content that begins with an XML declaration is read as one without."""
+    content = f"<?xml version='1.0' encoding='UTF-8'?>\n{signcrypt(ROMEO)}"
+    found = read(keyring, verona.seals(J, content, R))
+    assert findings(found) == ["openpgp-valid"]
+    assert found.item.bodies == ((None, "This is a secret message."),)
+
+
 def test_a_content_that_names_a_file(verona, keyring, tmp_path):
     """What a contact encrypted and signed has no file of the reader's opened: it may be a pipe without end."""
     with bait(tmp_path) as path:

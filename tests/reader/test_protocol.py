@@ -43,8 +43,36 @@ def test_a_page_without_index():
         protocol.read_chat(protocol.parse(f"<list xmlns='{NS}'/>".encode()))
 
 
+DECLARATIONS = [
+    "<?xml version='1.0'?>",
+    '<?xml version="1.0" encoding="UTF-8"?>\n',
+    "<?xml version = '1.0'\n encoding='utf-8' standalone='no' ?>",
+]
+
+
+@pytest.mark.parametrize("declaration", DECLARATIONS)
+def test_a_declaration(declaration):
+    """What begins with an XML declaration is read: programs write one before what they encrypt."""
+    assert protocol.parse(f"{declaration}<x>ü</x>".encode()).text == "ü"
+
+
+@pytest.mark.parametrize("whole", ["{0}{0}<x/>", " {0}<x/>", "{0}<!-- --><x/>", "{0}", "\ufeff{0}<x/>"])
+def test_what_is_no_declaration_before_an_element(whole):
+    """A declaration stands once, at the very beginning, and nothing else does before the element."""
+    with pytest.raises(etree.XMLSyntaxError):
+        protocol.parse(whole.format(DECLARATIONS[0]).encode())
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-7", "iso-8859-1", "us-ascii", "ebcdic-us", ""])
+def test_declarations_of_other_encodings(encoding):
+    """What is declared to be in another encoding than UTF-8 is refused: it would be read as other than it was
+    looked at."""
+    with pytest.raises(etree.XMLSyntaxError):
+        protocol.parse(f"<?xml version='1.0' encoding='{encoding}'?><x/>".encode())
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
-@pytest.mark.parametrize("before", ["", " \n", "<!-- -->", "<?x y?>", "<?xml version='1.0'?>"])
+@pytest.mark.parametrize("before", ["", " \n", "<!-- -->", "<?x y?>", *DECLARATIONS])
 @pytest.mark.parametrize(
     "type_",
     [
