@@ -7,7 +7,8 @@ and there is no end before the server tells of no change.
 
 What the server says was removed goes. If it does not know the cursor, or counts fewer collections than it
 told of, it is asked for everything anew. What it just does not list any more then, or has an earlier
-version of, stays: it was emptied, or set back, and the mirror is the last copy.
+version of, stays: it was emptied, or set back, and the mirror is the last copy. If it lists everything all
+the same, it counts by guess (XEP-0059), and is asked again only if more is wanting.
 """
 
 from __future__ import annotations
@@ -95,24 +96,21 @@ class Sync:
         if now - (mirror.synced or now) > _STALE:
             mirror.restart(mirror.cursor)
         for _ in range(_ROUNDS):
-            since, count = mirror.cursor, await self._count()
+            since, count = mirror.cursor, await self._source.count()
             await self._look()
             wanted = [pending for pending in mirror.pending() if pending not in self._unfetched]
+            # If nothing changed from before it is counted until after, so many are expected here, too:
+            # unless the server was emptied, or set back, and takes any cursor for its own.
+            short = 0 if count is None else max(0, mirror.expected() - count)
             if wanted or mirror.cursor != since:
                 await self._fetch_all(wanted)
-            elif count is not None and count < mirror.expected():
+            elif short > mirror.uncounted and not self._restarted:
                 self._restart(since)
             else:
-                mirror.settle(now)
+                mirror.settle(now, short if self._restarted else mirror.uncounted)
                 self._report.settled = True
                 break
         return self._reported()
-
-    async def _count(self) -> int | None:
-        """How many collections the server has; None: it does not say, or everything was asked for anew, so
-        that nothing can be found out by it. If nothing changed from before it is asked until after, so many
-        are expected here, too: unless it was emptied, or set back, and takes any cursor for its own."""
-        return None if self._restarted else await self._source.count()
 
     def _restart(self, cursor: str | None) -> None:
         self._restarted = True

@@ -93,6 +93,12 @@ class Mirror:
         synced: Micros | None = self._file.one("SELECT synced FROM state")
         return synced
 
+    @property
+    def uncounted(self) -> int:
+        """How many collections fewer than it told of the server counted when it had told everything."""
+        uncounted: int = self._file.one("SELECT uncounted FROM state")
+        return uncounted
+
     def note(self, changes: Iterable[Change], cursor: str, since: str | None) -> int | None:
         """What the server told to have changed `since` a cursor, up to another: what was removed goes,
         the rest has to be fetched. How many went; None, and nothing is done, if another program went on
@@ -206,10 +212,10 @@ class Mirror:
             ).rowcount
         return gone
 
-    def settle(self, now: Micros) -> None:
-        """It is as the server has it."""
+    def settle(self, now: Micros, uncounted: int) -> None:
+        """It is as the server has it, which counts so many collections fewer than are `expected`."""
         with self._file.writing() as database:
-            database.execute("UPDATE state SET synced = ?", (now,))
+            database.execute("UPDATE state SET synced = ?, uncounted = ?", (now, uncounted))
 
     def try_keys(self, names: Iterable[str]) -> None:
         """These keys are at hand from now on: what none of those before opened has to be fetched again."""

@@ -14,14 +14,15 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from archive_crypt.reader.failures import Problem
 
 #: Of what the file holds; raised too when a message would be judged otherwise than those that are in it.
-VERSION = 2
+VERSION = 3
 #: Seconds that another program which is writing is waited for.
 _PATIENCE = 10
 
 _SCHEMA = """
 -- One row. What was changed after `cursor`, an id of the server's, is not known yet (XEP-0136 10);
--- at `synced` everything was as on the server.
-CREATE TABLE state (cursor TEXT, synced INTEGER);
+-- at `synced` everything was as on the server, which counted so many collections fewer than it told of
+-- (`uncounted`) when it was asked for everything last.
+CREATE TABLE state (cursor TEXT, synced INTEGER, uncounted INTEGER NOT NULL DEFAULT 0);
 INSERT INTO state DEFAULT VALUES;
 
 -- The names of the private keys that all in here was tried with.

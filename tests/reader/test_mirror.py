@@ -329,6 +329,45 @@ def test_a_server_that_takes_any_cursor(tmp_path, dialect):
     assert (report.fetched, report.troubles, report.settled) == ({}, 0, True)
 
 
+class Guessing(Desk):
+    """It counts fewer than it has, as far as that goes."""
+
+    fewer = 0
+
+    async def count(self):
+        return max(0, await super().count() - self.fewer)
+
+
+def test_a_server_that_counts_by_guess(tmp_path):
+    """One that lists more than it counts is asked for everything once, and not at every sync; and again if more is
+    wanting than before."""
+    scene = Scene(tmp_path)
+    for peer in range(3):
+        scene.talk(peer)
+    scene.desk = Guessing(scene.stream)
+    scene.sync()
+    for fewer, fetched in ((1, 3), (1, 0), (0, 0), (1, 0), (2, 3), (2, 0), (1, 0)):
+        scene.desk.fewer = fewer
+        report = scene.sync()
+        assert (len(report.fetched), report.troubles, report.settled) == (fetched, 0, True)
+    assert scene.mirrored() == scene.archive()
+
+
+def test_a_server_that_counts_by_guess_and_was_emptied(tmp_path):
+    """One that always counted too few is found out all the same when it has lost more than that."""
+    scene = Scene(tmp_path)
+    for peer in range(3):
+        scene.talk(peer)
+    scene.desk = Guessing(scene.stream)
+    scene.desk.fewer = 1
+    scene.sync()
+    before = scene.mirrored()
+    emptied = Scene(tmp_path)
+    assert emptied.sync().unlisted == 3
+    assert emptied.mirrored() == before
+    assert emptied.sync().troubles == 0
+
+
 def test_a_server_that_was_set_back(tmp_path):
     """What a server has less of than it had takes nothing from the mirror, also when it goes on; that is told
     whenever it does. What it has comes when the other is forgotten."""
