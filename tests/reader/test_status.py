@@ -15,7 +15,7 @@ from tests.core import certificates
 from tests.core.certificates import JULIET_PRIMARY, JULIET_SUBKEY
 from tests.kit import LAPTOP, MORNING, PHONE, key_info
 from tests.reader.conftest import DOMAIN, awaited
-from tests.reader.test_publishing import openpgp, pubkey, put, revocation
+from tests.reader.test_publishing import announced, openpgp, pubkey, put, revocation
 
 ROMEO, JULIET = f"romeo@{DOMAIN}", f"juliet@{DOMAIN}"
 
@@ -230,6 +230,22 @@ async def test_where_nobody_publishes_keys(serve, reader, key_files, monkeypatch
     served = serve()
     assert (await reader("enable", ROMEO, "--key", key_files["laptop"], at=served)).code == 0
     assert (await status(reader, served))["unconfirmed"] == []
+
+
+@ensureDeferred
+async def test_too_many_keys_to_look_at(served, reader, login):
+    """Where more OpenPGP keys are published than can be looked at, status tells the rest, and what to do; as one of
+    them may be a stranger's, the exit code is 4."""
+    await put(await login(served), OPENPGP_NODE, announced(*(f"{number:040X}" for number in range(101))))
+    await served.record("But soft")
+    done = await reader("status", ROMEO, "--json", at=served)
+    (told,) = done.lines
+    assert (done.code, told["unconfirmed"], told["collections"]) == (4, None, 1)
+    done = await reader("status", ROMEO, at=served)
+    assert (done.code, done.err) == (4, "")
+    assert (
+        "! not told: 101 OpenPGP keys are published: too many. Remove them with another client." in done.out
+    )
 
 
 @pytest.mark.parametrize("condition", ["internal-server-error", "forbidden"])

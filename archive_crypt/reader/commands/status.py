@@ -7,11 +7,18 @@ from collections.abc import Iterator, Mapping
 
 from archive_crypt.reader import given, preferring, strangers, usage
 from archive_crypt.reader.archive import Archive
-from archive_crypt.reader.errors import FeatureNotImplemented, NotOffered, Refused, ServiceUnavailable
+from archive_crypt.reader.errors import (
+    FeatureNotImplemented,
+    NotOffered,
+    NotUnderstood,
+    Refused,
+    RequestFailed,
+    ServiceUnavailable,
+)
 from archive_crypt.reader.failures import DONE, SUSPICIOUS
 from archive_crypt.reader.protocol import Listed
 from archive_crypt.reader.publishing import Item, Publisher
-from archive_crypt.reader.show import stamp
+from archive_crypt.reader.show import clean, stamp
 from archive_crypt.reader.usage import Command, Doing
 from archive_crypt.reader.xep_0136.preferences import Preferences
 
@@ -20,7 +27,8 @@ examples:
   archive-reader status romeo@example.org
 
 "archiving" tells what holds for a client that logs in now and says nothing of it. "published" is a key that
-the server encrypts for, and that you never said is yours; the exit code is 4 then. See archive-reader keys.
+the server encrypts for, and that you never said is yours; the exit code is 4 then, as where more keys are
+published than can be looked at. See archive-reader keys.
 Of OpenPGP keys nobody but the server's operator knows whether it encrypts for them.
 """
 
@@ -36,8 +44,8 @@ def _begin(options: argparse.Namespace) -> Doing:
             offered = await archive.plain.announced()
             wishes = await _preferences(archive)
             last, count = await archive.plain.newest()
-            unconfirmed = await _unconfirmed(given.publisher(connection))
-        told = (*_lines(offered, wishes, last, count), *_strangers(unconfirmed))
+            unconfirmed, why = await _unconfirmed(given.publisher(connection))
+        told = (*_lines(offered, wishes, last, count), *_strangers(unconfirmed, why))
         lines = (f"{of:12} {what}" for of, what in told)
         given.display(options).tell(
             *lines,
@@ -47,7 +55,8 @@ def _begin(options: argparse.Namespace) -> Doing:
             last=None if last is None else {"with": last.with_, "start": last.told},
             unconfirmed=None if unconfirmed is None else list(unconfirmed),
         )
-        return SUSPICIOUS if unconfirmed else DONE
+        # A stranger's key may be among those that are too many to look at.
+        return SUSPICIOUS if unconfirmed or isinstance(why, NotUnderstood) else DONE
 
     return status()
 
@@ -59,11 +68,12 @@ async def _preferences(archive: Archive) -> Preferences | None:
         return None
 
 
-async def _unconfirmed(publisher: Publisher) -> Mapping[str, Item] | None:
+async def _unconfirmed(publisher: Publisher) -> tuple[Mapping[str, Item] | None, RequestFailed | None]:
+    """None: that is not told, and why. The rest is worth telling all the same."""
     try:
-        return await strangers.published(publisher)
-    except Refused:  # the rest is worth telling all the same
-        return None
+        return await strangers.published(publisher), None
+    except (Refused, NotUnderstood) as error:
+        return None, error
 
 
 def _lines(
@@ -82,8 +92,12 @@ def _lines(
     yield "collections", number + latest
 
 
-def _strangers(unconfirmed: Mapping[str, Item] | None) -> Iterator[tuple[str, str]]:
-    if unconfirmed is None:
+def _strangers(
+    unconfirmed: Mapping[str, Item] | None, why: RequestFailed | None
+) -> Iterator[tuple[str, str]]:
+    if isinstance(why, NotUnderstood):
+        yield "published", f"! not told: {clean(str(why))}"
+    elif why is not None:
         yield "published", "not told: the server refuses to say which keys are"
     for item in (unconfirmed or {}).values():
         is_so = "may be so" if item.openpgp else "is so"
