@@ -76,7 +76,10 @@ class Rekey:
         self._new = new
         self._public = new.private.public()
         if self._public.name in old.names:
-            raise CannotAsk("The old key cannot be looked for by the name of the new one: leave that out.")
+            raise CannotAsk(
+                "The old key cannot be looked for by the name of the new one: leave that out, or take"
+                " another new key."
+            )
         self._progress = progress
         self._replaced = 0
         self._left: list[Left] = []

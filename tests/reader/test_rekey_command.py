@@ -194,7 +194,10 @@ async def test_a_name_of_the_new_key_that_is_told(served, reader, given):
     await served.record("But soft")
     done = await reader("rekey", ROMEO, *given, "--old-name", NEW, at=served)
     assert (done.code, done.out) == (1, "")
-    assert "cannot be looked for by the name of the new one: leave that out." in done.err
+    assert (
+        "cannot be looked for by the name of the new one: leave that out, or take another new key."
+        in done.err
+    )
     assert "to go on" not in done.err
     assert wrapped_for(served, OLD) == [1]
 
@@ -240,21 +243,26 @@ async def test_left_out_and_there(served, reader, login, given, whose):
     done = await reader("rekey", ROMEO, *given, at=served)
     assert done.code == 4
     assert f"  ! {other}  not by this one: it is {whose}" in done.out
-    assert "something for the old key is there by it\n" in done.out
+    assert "something for the old key is there by it: --old-name\n" in done.out
     assert "has nothing for the old key any more" not in done.out
 
 
+@pytest.mark.parametrize("anothers", [False, True])
 @ensureDeferred
-async def test_left_out_and_told(served, reader, login, given):
-    """What was left out as it is one name too many is replaced once it is told; then the old key is retired."""
+async def test_left_out_and_told(served, reader, login, given, anothers):
+    """What was left out, as it is one name too many or another key's, is replaced once it is told; then the old
+    key is retired."""
     trust.remember(trust.default_path(), [(OLD, f"decoy {number}") for number in range(32)])
+    name = opening.generate(2048).fingerprint if anothers else "my-own"
+    if anothers:
+        trust.confirm(trust.default_path(), [name])
     client = await login(served)
-    await put_item(client, NODES[1], key_info(LAPTOP, "my-own"))
-    await upload(client, JULIET, data(), key(recipient="my-own"))
-    done = await reader("rekey", ROMEO, *given, "--old-name", "my-own", "--retire", "--json", at=served)
+    await put_item(client, NODES[1], key_info(LAPTOP, name))
+    await upload(client, JULIET, data(), key(recipient=name))
+    done = await reader("rekey", ROMEO, *given, "--old-name", name, "--retire", "--json", at=served)
     (told,) = done.lines
     assert (done.code, told["empty"], told["retired"], told["left_out"]) == (0, True, True, [])
-    assert wrapped_for(served, "my-own") == [0]
+    assert wrapped_for(served, name) == [0]
 
 
 @pytest.mark.parametrize("recipient", ["the name", None])

@@ -34,7 +34,8 @@ it goes on when it is begun again. What has to stay is named, with the reason; t
 EncryptedKeys call the old key by its fingerprint, or as it was published. All such names that this computer
 ever saw are looked for, and told in the end; --old-name adds one that only another device saw. A name that is
 another key's fingerprint is left out, and told: somebody published the old key by it. So are those beyond 32.
-If something for the old key is there by such a name, that is told, too; the exit code is 4 then.
+If something for the old key is there by such a name, that is told, too; the exit code is 4 then, and
+--old-name has it replaced. (What is there by the new key's fingerprint takes another new key.)
 
 --retire ends the use of the old key when nothing is left for it; if it is published, the new one has to be,
 too. Keep its file all the same for as long as there are backups. If it was given to archive-reader enable,
@@ -223,7 +224,7 @@ def _tell(display: Terminal | Lines, done: _Done, retired: bool, published: bool
     lines += ["The old key was looked for by these names; if it was ever published by another: --old-name"]
     lines += [f"    {clean(name)}" for name in done.names]
     for name, why in done.left_out.items():
-        there = ", but something for the old key is there by it" if name in done.found_by else ""
+        there = ", but something for the old key is there by it: --old-name" if name in done.found_by else ""
         lines += [f"  ! {clean(name)}  not by this one: {why}{there}"]
     if published:
         lines += ["The old key is still published, so that what comes will be encrypted for it: --retire"]
