@@ -37,7 +37,7 @@ class _Hits:
     def __init__(self) -> None:
         self.count = 0
 
-    def begin(self, collection: Listed) -> None:
+    def begin(self, collection: Listed, *, unlisted: bool = False) -> None:
         pass
 
     def found(self, entry: Entry, *, hit: bool) -> None:
