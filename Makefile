@@ -49,10 +49,10 @@ conformance: $(VENV)/.test
 audit: $(VENV)/.demo
 	@$(BIN)/archive-crypt audit-memory --runs $(RUNS)
 
-bench: $(VENV)/.test
-	$(BIN)/python -m bench
-
 # SMALL=1: whether it works, not how fast it is.
+bench: $(VENV)/.test
+	$(BIN)/python -m bench $(if $(SMALL),--messages 1000 --collections 50 --rounds 1)
+
 bench-reader: $(VENV)/.test
 	$(BIN)/python -m bench.reader $(if $(SMALL),--messages 50 --collections 5 --rounds 1)
 
