@@ -186,7 +186,7 @@ class Publisher:
             await self._ask(iq)
 
     def _form(self) -> Any:
-        form = self._client["xep_0004"].make_form("submit")
+        form = self._client.plugin["xep_0004"].make_form("submit")
         form.add_field("FORM_TYPE", "hidden", value=_CONFIGURATION)
         for name, value in _FIELDS:
             form.add_field(name, value=value)
