@@ -78,7 +78,8 @@ def _measure(dsn, data, options):
     print(f"memory an open sealed collection ({options.collections} open), octets: {octets:,.0f}")
     cost = yield hardening.cost(dsn, data, reactor, bench.key, options.messages // 2, options.rounds)
     print("the same by TLS, CPU s per 1000 copies of the whole server:")
-    print(f"  normal {cost.normal:.3f}, hardened {cost.hardened:.3f}, ratio {cost.ratio:.2f}")
+    medians = f"normal {cost.normal:.3f}, hardened {cost.hardened:.3f}"
+    print(f"  {medians}; median of the rounds' ratios {cost.ratio:.2f}")
     return found[spool.OWNERS]["rate"]
 
 
